@@ -1,0 +1,307 @@
+"""The experiment: the file that people write, validated into a value.
+
+`load/` reads the file and says file:line for whatever is wrong; here is what it may say. Texts still hold their
+`${…}` references: `bind` fills them in when a round begins, so that no secret and no port is ever stored.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from typing import Annotated, Any, Literal, TypeVar
+
+import msgspec
+
+from .errors import ExperimentError
+from .fault import Fault, SignalName
+from .noun import Noun
+from .probe import Probe
+from .target import Selector
+from .units import Bytes, Ms, Rate
+
+BlastRadius = Literal["local", "ci", "lab", "canary"]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")]
+Weight = Annotated[int, msgspec.Meta(ge=0, le=1_000_000)]
+
+
+class Restart(Noun, frozen=True, kw_only=True):
+    """When a supervised process is brought back, how soon, and when we give up on it.
+
+    The delay of the k-th restart in a row is `delay * backoff**k`, at most `max_delay`, plus up to `jitter` of it
+    drawn from the seed. More than `limit` restarts make the process *fatal*.
+    """
+
+    when: Literal["never", "unexpected", "always"] = "unexpected"
+    delay_ms: Ms = msgspec.field(name="delay", default=Ms(500))
+    backoff: Annotated[float, msgspec.Meta(ge=1, le=100)] = 2.0
+    max_delay_ms: Ms = msgspec.field(name="max_delay", default=Ms(30_000))
+    jitter_percent: Annotated[int, msgspec.Meta(ge=0, le=100)] = msgspec.field(name="jitter", default=0)
+    limit: Rate = Rate(5, 60_000)
+    exit_codes: tuple[int, ...] = (0,)
+    """What counts as expected, for `unexpected`."""
+
+
+class Stop(Noun, frozen=True, kw_only=True):
+    """How a process is asked to end: the signal, and how long before the whole tree is killed."""
+
+    signal: SignalName = "TERM"
+    grace_ms: Ms = msgspec.field(name="grace", default=Ms(5_000))
+
+
+class Readiness(Noun, frozen=True, kw_only=True):
+    """When a process counts as ready, or alive: one probe, asked every `every`."""
+
+    probe: Probe
+    within_ms: Ms = msgspec.field(name="within", default=Ms(30_000))
+    """Ready: how long a start may take, else the process has failed to start. Alive: how long it may fail before
+    the process is restarted."""
+    every_ms: Ms = msgspec.field(name="every", default=Ms(100))
+
+
+class ProcessSpec(Noun, frozen=True, kw_only=True):
+    """A process that croupier starts and supervises, with everything that it starts in turn."""
+
+    command: tuple[str, ...]
+    env: dict[str, str] = {}
+    cwd: str = ""
+    """Relative to the experiment file; its directory by default."""
+    ready: Readiness | None = None
+    alive: Readiness | None = None
+    start_grace_ms: Ms = msgspec.field(name="start_grace", default=Ms(0))
+    """Must stay up this long to count as started, where there is no `ready`."""
+    restart: Restart = Restart()
+    stop: Stop = Stop()
+    forks_away: bool = False
+    """The command daemonises: its end is no death, and the process that it leaves behind is the main one."""
+    needs: tuple[Name, ...] = ()
+    """Processes that must be ready before this one is started."""
+
+
+class Workload(Noun, frozen=True, kw_only=True):
+    """What uses the program during the round. Lines `ack ID` that it prints are acknowledgements."""
+
+    command: tuple[str, ...]
+    env: dict[str, str] = {}
+    cwd: str = ""
+    stop: Stop = Stop()
+    exit_codes: tuple[int, ...] = (0,)
+    """How it may end by itself; anything else means that evidence is missing."""
+
+
+class LogTrigger(Noun, frozen=True, kw_only=True):
+    """A process prints a line that matches; `nth` counts matches from 1."""
+
+    process: str
+    match: str
+    nth: Annotated[int, msgspec.Meta(ge=1)] = 1
+
+
+class On(Noun, frozen=True, kw_only=True):
+    """A moment that the program under test makes: here, a line of its log."""
+
+    log: LogTrigger
+    plus_ms: Ms = msgspec.field(name="plus", default=Ms(0))
+
+
+class After(Noun, frozen=True, kw_only=True):
+    """So long after another injection was carried out; injections are numbered from 1 in the order of the file."""
+
+    injection: Annotated[int, msgspec.Meta(ge=1)]
+    plus_ms: Ms = msgspec.field(name="plus", default=Ms(0))
+
+
+class WheelEntry(Noun, frozen=True, kw_only=True):
+    """A fault on the wheel, with its weight; `when_blast_radius` gives another weight per stage."""
+
+    fault: Fault
+    target: Selector
+    weight: Weight = 1
+    when_blast_radius: dict[BlastRadius, Weight] = {}
+
+    def weight_at(self, stage: BlastRadius) -> int:
+        """The weight that counts in this stage."""
+        return self.when_blast_radius.get(stage, self.weight)
+
+
+class ExactInjection(Noun, frozen=True, kw_only=True):
+    """One injection that the file names: a fault, a target, and exactly one trigger."""
+
+    fault: Fault
+    target: Selector
+    at_ms: Ms | None = msgspec.field(name="at", default=None)
+    after: After | None = None
+    on: On | None = None
+
+
+class Schedule(Noun, frozen=True, kw_only=True):
+    """When the wheel turns: every so often, give or take `jitter`, for so long."""
+
+    every_ms: Ms = msgspec.field(name="every")
+    for_ms: Ms = msgspec.field(name="for")
+    jitter_ms: Ms = msgspec.field(name="jitter", default=Ms(0))
+
+
+class Window(Noun, frozen=True, kw_only=True):
+    """When injections are allowed at all: weekdays, hours of the day, in a time zone (an IANA name)."""
+
+    days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = (
+        "mon", "tue", "wed", "thu", "fri", "sat", "sun",
+    )  # fmt: skip
+    start: Annotated[str, msgspec.Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = msgspec.field(
+        name="from", default="00:00"
+    )
+    end: Annotated[str, msgspec.Meta(pattern=r"^(([01]\d|2[0-3]):[0-5]\d|24:00)$")] = msgspec.field(
+        name="to", default="24:00"
+    )
+    """Earlier than `from`: the window runs over midnight."""
+    zone: str = "UTC"
+
+
+class Limits(Noun, frozen=True, kw_only=True):
+    """The blast radius, in numbers and names. What croupier did not start gets one injection unless said otherwise."""
+
+    injections: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    rate: Rate = Rate(60, 60_000)
+    concurrent: Annotated[int, msgspec.Meta(ge=1)] = 1
+    allow: tuple[Selector | str, ...] = ()
+    """Names (globs) of processes, or selectors. Where it is not empty, nothing else may be touched."""
+    deny: tuple[Selector | str, ...] = ()
+    window: Window | None = None
+    time_box_ms: Ms | None = msgspec.field(name="time_box", default=None)
+    """The whole round, start to stop; by default the schedule plus ten minutes."""
+
+
+class FailingProbe(Noun, frozen=True, kw_only=True):
+    """A probe that may not fail for longer than this, at any time of the round."""
+
+    probe: Probe
+    failing_for_ms: Ms = msgspec.field(name="failing_for", default=Ms(0))
+    every_ms: Ms = msgspec.field(name="every", default=Ms(500))
+
+
+class CrashRate(Noun, frozen=True, kw_only=True):
+    """Deaths that no injection caused may not come faster than this."""
+
+    of: str
+    more_than: Rate
+
+
+class SlowRecovery(Noun, frozen=True, kw_only=True):
+    """No recovery may take longer than this."""
+
+    of: str
+    longer_than_ms: Ms = msgspec.field(name="longer_than")
+
+
+class Abort(Noun, frozen=True, kw_only=True):
+    """One condition that ends the round at once; exactly one of the three is given."""
+
+    failing: FailingProbe | None = None
+    crashes: CrashRate | None = None
+    recovery: SlowRecovery | None = None
+
+
+class Collect(Noun, frozen=True, kw_only=True):
+    """What is gathered beside the journal."""
+
+    log_bytes: Bytes = msgspec.field(name="log_size", default=Bytes(20 * 2**20))
+    """Per process; then its log is rotated once, so at most twice this stays on disk."""
+    sample_every_ms: Ms = msgspec.field(name="sample_every", default=Ms(1_000))
+    cores: bool = False
+    """Raise the core limit of started processes, keep dumps, and ask gdb for a back-trace where it is there."""
+    redact: tuple[str, ...] = ()
+    """Regular expressions; what they match never reaches the disk. Secrets of the environment never do anyway."""
+
+
+class Experiment(Noun, frozen=True, kw_only=True):
+    """Everything that one file says."""
+
+    version: Literal[1]
+    title: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    hypothesis: Annotated[str, msgspec.Meta(min_length=1, max_length=2_000)]
+    blast_radius: BlastRadius = "local"
+    seed: int | None = None
+    processes: dict[Name, ProcessSpec] = {}
+    attach: dict[Name, Selector] = {}
+    workload: Workload | None = None
+    steady_state: tuple[Probe, ...] = ()
+    steady_within_ms: Ms = msgspec.field(name="steady_within", default=Ms(30_000))
+    faults: tuple[WheelEntry, ...] = ()
+    schedule: Schedule | None = None
+    injections: tuple[ExactInjection, ...] = ()
+    limits: Limits = Limits()
+    abort_when: tuple[Abort, ...] = ()
+    settle_ms: Ms = msgspec.field(name="settle", default=Ms(30_000))
+    """How long recovery and the steady state may take to come back once the last fault is healed."""
+    invariants: tuple[Probe, ...] = ()
+    collect: Collect = Collect()
+
+    def selectors(self) -> Iterator[Selector]:
+        """Every selector in the file."""
+        yield from self.attach.values()
+        yield from (one.target for one in self.faults)
+        yield from (one.target for one in self.injections)
+        yield from (one for one in (*self.limits.allow, *self.limits.deny) if isinstance(one, Selector))
+
+
+class Bindings(Noun, frozen=True, kw_only=True):
+    """What `${…}` stands for in one round. `env` is read from the operator's environment and never stored."""
+
+    state: str
+    acks: str
+    seed: int
+    ports: dict[str, int] = {}
+    env: dict[str, str] = {}
+
+    def lookup(self, reference: str) -> str:
+        """The text for `state`, `acks`, `seed`, `port.NAME` or `env.NAME`. Raises ExperimentError for others."""
+        kind, _, name = reference.partition(".")
+        simple = {"state": self.state, "acks": self.acks, "seed": str(self.seed)}
+        if not name and kind in simple:
+            return simple[kind]
+        if kind == "port" and name in self.ports:
+            return str(self.ports[name])
+        if kind == "env" and name in self.env:
+            return self.env[name]
+        raise ExperimentError(
+            f"${{{reference}}} stands for nothing",
+            hint="known are ${state}, ${acks}, ${seed}, ${port.NAME} and ${env.NAME} of a variable that is set;"
+            " write $${ for a literal ${",
+        )
+
+
+_REFERENCE = re.compile(r"\$?\$\{([^}]*)\}")
+T = TypeVar("T")
+
+
+def references(value: object) -> Iterator[str]:
+    """Every reference in the texts of a value, without `${` and `}`, in order, repeats included."""
+    if isinstance(value, str):
+        yield from (found[1] for found in _REFERENCE.finditer(value) if not found[0].startswith("$$"))
+    elif isinstance(value, Mapping):
+        for one in value.values():
+            yield from references(one)
+    elif isinstance(value, tuple | list):
+        for one in value:
+            yield from references(one)
+    elif isinstance(value, msgspec.Struct):
+        for name in value.__struct_fields__:
+            yield from references(getattr(value, name))
+
+
+def bind(value: T, lookup: Callable[[str], str]) -> T:
+    """The same value with every reference in its texts replaced; `$${` becomes a literal `${`."""
+    return _bind(value, lookup)  # type: ignore[no-any-return]
+
+
+def _bind(value: Any, lookup: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return _REFERENCE.sub(lambda found: found[0][1:] if found[0].startswith("$$") else lookup(found[1]), value)
+    if isinstance(value, dict):
+        return {key: _bind(one, lookup) for key, one in value.items()}
+    if isinstance(value, tuple):
+        return tuple(_bind(one, lookup) for one in value)
+    if isinstance(value, msgspec.Struct):
+        changed = {name: _bind(getattr(value, name), lookup) for name in value.__struct_fields__}
+        return msgspec.structs.replace(value, **changed)
+    return value

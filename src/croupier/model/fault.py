@@ -1,0 +1,119 @@
+"""Faults as data: what can be done to a process, with its options, and nothing about how.
+
+`inject/` holds one file per fault that carries it out; a plugin brings a class of its own and enters it in the
+registry by the same door. In the experiment file a fault is one key: `kill: {signal: TERM, then: KILL, grace: 500ms}`.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+
+from .noun import Noun
+from .units import Ms
+
+SignalName = Annotated[str, msgspec.Meta(pattern=r"^(SIG)?[A-Z][A-Z0-9+]*$", examples=["TERM", "KILL", "USR1"])]
+
+
+class Fault:
+    """The base of every fault. `kind` is its name in the file; `lasting_ms` says how long it holds its target.
+
+    A fault is also a noun, tagged with its kind: `class Kill(Fault, Noun, tag="kill", tag_field="fault")`. The base
+    is no noun itself, so that whoever reads a plan asks the registry which class a tag stands for.
+    """
+
+    __slots__ = ()
+    kind: ClassVar[str] = ""
+
+    @property
+    def lasting_ms(self) -> int:
+        """How long the target stays disturbed, in ms; 0 for an act with nothing to undo."""
+        return 0
+
+    @property
+    def rounds(self) -> tuple[int, int]:
+        """How often the injection is carried out, each time on whom the selector finds then, and the ms between."""
+        return 1, 0
+
+    def __str__(self) -> str:
+        said = ", ".join(
+            f"{field.encode_name} {value}"
+            for field in msgspec.structs.fields(self)  # type: ignore[arg-type]
+            if (value := getattr(self, field.name)) != field.default
+        )
+        return f"{self.kind} ({said})" if said else self.kind
+
+
+class Request(Noun, frozen=True, kw_only=True):
+    """A graceful trigger: ask the program to go by a request, before any signal."""
+
+    url: str
+    method: str = "POST"
+    within_ms: Ms = msgspec.field(name="within", default=Ms(2_000))
+
+
+class Kill(Fault, Noun, tag="kill", tag_field="fault", frozen=True, kw_only=True):
+    """End a process by a signal, harder if it does not go, again if somebody brings it back.
+
+    `ask` triggers a graceful shutdown first, by a command (argument list) or an HTTP request, and waits `grace`
+    before the signal. `then` escalates: each step is sent if the process still lives `grace` after the one before.
+    `repeat` sends the whole ladder again every `every`, to the process that the selector finds then, to outrun a
+    supervisor.
+    """
+
+    kind: ClassVar[str] = "kill"
+
+    signal: SignalName = "KILL"
+    then: SignalName | tuple[SignalName, ...] = ()
+    grace_ms: Ms = msgspec.field(name="grace", default=Ms(5_000))
+    ask: Request | tuple[str, ...] | None = None
+    repeat: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 1
+    every_ms: Ms = msgspec.field(name="every", default=Ms(1_000))
+
+    @property
+    def ladder(self) -> tuple[str, ...]:
+        """The signals in the order of escalation, without the SIG prefix."""
+        then = (self.then,) if isinstance(self.then, str) else self.then
+        return tuple(name.removeprefix("SIG") for name in (self.signal, *then))
+
+    @property
+    def rounds(self) -> tuple[int, int]:
+        """`repeat` times, `every` ms."""
+        return self.repeat, self.every_ms
+
+
+class Duty(Noun, frozen=True, kw_only=True):
+    """A duty cycle: held for `on`, let go for `off`, over and over."""
+
+    on_ms: Ms = msgspec.field(name="on")
+    off_ms: Ms = msgspec.field(name="off")
+
+
+class Suspend(Fault, Noun, tag="suspend", tag_field="fault", frozen=True, kw_only=True):
+    """Stop a process where it stands, and let it go on after a while.
+
+    `how`: `stop` sends SIGSTOP (the parent may notice), `freezer` uses the cgroup freezer (nobody is told, and the
+    whole cgroup stops). `tree` stops the descendants of each target as well.
+    """
+
+    kind: ClassVar[str] = "suspend"
+
+    for_ms: Ms = msgspec.field(name="for")
+    how: Literal["stop", "freezer"] = "stop"
+    tree: bool = False
+    duty: Duty | None = None
+
+    @property
+    def lasting_ms(self) -> int:
+        """How long the target stands still, duty cycle included, in ms."""
+        return self.for_ms
+
+
+FAULTS: tuple[type[Fault], ...] = (Kill, Suspend)
+
+
+def is_signal_name(name: str) -> bool:
+    """Whether this looks like a signal's name, with or without SIG; the host says whether it has it."""
+    return re.fullmatch(r"(SIG)?[A-Z][A-Z0-9+]*", name) is not None

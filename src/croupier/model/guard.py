@@ -1,0 +1,182 @@
+"""The guard: the limits, and what holds them. It answers with a *permit* or a *refusal*; without a permit nobody acts.
+
+Everything it needs to know is handed in, so every rule can be tested without a process: what lives (a census), what
+the experiment allows (`Limits`), and how things stand (`Standing`). What is missing refuses: the guard fails closed.
+"""
+
+from __future__ import annotations
+
+from fnmatch import fnmatchcase
+from typing import Final
+
+from .experiment import Experiment, Limits, Window
+from .noun import Noun
+from .plan import Injection
+from .target import Census, Seen, Selector, choose, matches
+
+_DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+_DAY_MINUTES: Final = 24 * 60
+
+
+class Standing(Noun, frozen=True, kw_only=True):
+    """How things stand at the moment of asking."""
+
+    now_ms: int
+    """Since the round began."""
+    acted_ms: tuple[int, ...] = ()
+    """When injections were permitted so far, in this round."""
+    active: int = 0
+    """Faults that hold somebody right now."""
+    weekday: int | None = None
+    """0 is Monday, in the window's time zone; None where the zone or the clock could not be read."""
+    minute: int | None = None
+    """Of the day, in the window's time zone."""
+    live: bool = False
+    """`--live` was given: processes that croupier did not start may be touched, if the allow list names them."""
+    halted: bool = False
+
+
+class Permit:
+    """Leave to carry out one injection on these processes. Only `consider` makes one."""
+
+    __slots__ = ("_seal", "injection", "ranks", "targets")
+
+    def __init__(self, seal: object, injection: Injection, targets: Census, ranks: tuple[tuple[int, int], ...]) -> None:
+        if seal is not _SEAL:
+            raise TypeError("only the guard makes permits: ask consider()")
+        self._seal = seal
+        self.injection = injection
+        self.targets = targets
+        self.ranks = ranks
+        """For each target, its rank among the candidates and how many there were."""
+
+
+class Refusal(Noun, frozen=True, kw_only=True):
+    """The guard said no: which limit, why, and how to widen it."""
+
+    limit: str
+    reason: str
+    hint: str = ""
+
+
+class Absent(Noun, frozen=True, kw_only=True):
+    """Nobody whom the selector means is alive: the injection is missed."""
+
+    reason: str
+
+
+_SEAL: Final = object()
+
+
+def consider(
+    injection: Injection, census: Census | None, limits: Limits, standing: Standing
+) -> Permit | Refusal | Absent:
+    """Decide whether this injection may go ahead now, and on whom.
+
+    `census` is None where the machine could not be read: that refuses.
+    """
+    if census is None:
+        return Refusal(limit="census", reason="the processes of this machine could not be read")
+    refusal = _consider_moment(limits, standing)
+    if refusal is not None:
+        return refusal
+    candidates = matches(injection.target, census)
+    if not candidates:
+        return Absent(reason=f"nobody alive matches: {injection.target}")
+    # Protected processes, and those that nobody allowed, leave the wheel before the draw: a rank never lands on one.
+    barred = [(one, why) for one in candidates if (why := _barred(one, limits, standing, census))]
+    free = [one for one in candidates if not any(one is kept for kept, _ in barred)]
+    if not free:
+        return barred[0][1]
+    foreign = any(not one.ours for one in free)
+    if foreign and limits.injections is None and standing.acted_ms:
+        return Refusal(
+            limit="injections",
+            reason="one injection was made, and more were not asked for on processes that croupier did not start",
+            hint="set limits.injections",
+        )
+    chosen = choose(injection.target, free, injection.lot)
+    ranks = tuple((free.index(one), len(free)) for one in chosen)
+    return Permit(_SEAL, injection, chosen, ranks)
+
+
+def _consider_moment(limits: Limits, standing: Standing) -> Refusal | None:
+    if standing.halted:
+        return Refusal(limit="halt", reason="the round was halted")
+    if limits.injections is not None and len(standing.acted_ms) >= limits.injections:
+        return Refusal(
+            limit="injections", reason=f"{limits.injections} injections were made", hint="raise limits.injections"
+        )
+    since = standing.now_ms - limits.rate.per_ms
+    if sum(moment > since for moment in standing.acted_ms) >= limits.rate.count:
+        return Refusal(limit="rate", reason=f"more than {limits.rate} would be made", hint="raise limits.rate")
+    if standing.active >= limits.concurrent:
+        return Refusal(
+            limit="concurrent",
+            reason=f"{standing.active} at work already, and {limits.concurrent} at a time is the limit",
+            hint="raise limits.concurrent, or space the injections",
+        )
+    if limits.window is not None:
+        return _consider_window(limits.window, standing)
+    return None
+
+
+def _consider_window(window: Window, standing: Standing) -> Refusal | None:
+    if standing.weekday is None or standing.minute is None:
+        return Refusal(limit="window", reason=f"the time in zone {window.zone!r} could not be read")
+    if is_open(window, standing.weekday, standing.minute):
+        return None
+    return Refusal(
+        limit="window",
+        reason=f"{_DAYS[standing.weekday]} {standing.minute // 60:02}:{standing.minute % 60:02} is outside of"
+        f" {', '.join(window.days)} {window.start}-{window.end} {window.zone}",
+        hint="wait, or change limits.window",
+    )
+
+
+def is_open(window: Window, weekday: int, minute: int) -> bool:
+    """Whether the window is open; one that runs over midnight belongs to the day it began on."""
+    start, end = _minutes(window.start), _minutes(window.end)
+    if start <= end:
+        return _DAYS[weekday] in window.days and start <= minute < end
+    if minute >= start:
+        return _DAYS[weekday] in window.days
+    return _DAYS[weekday - 1] in window.days and minute < end
+
+
+def _minutes(clock: str) -> int:
+    hours, minutes = clock.split(":")
+    return min(int(hours) * 60 + int(minutes), _DAY_MINUTES)
+
+
+def _barred(one: Seen, limits: Limits, standing: Standing, census: Census) -> Refusal | None:
+    if one.protected:
+        return Refusal(limit="protected", reason=f"{one} is protected: {one.protected}")
+    if _listed(one, limits.deny, census):
+        return Refusal(limit="deny", reason=f"{one} is on the deny list", hint="see limits.deny")
+    allowed = _listed(one, limits.allow, census)
+    if not one.ours and not standing.live:
+        return Refusal(
+            limit="live",
+            reason=f"croupier did not start {one}, so it is only rehearsed",
+            hint="give --live, and name it in limits.allow",
+        )
+    if not allowed and (limits.allow or not one.ours):
+        return Refusal(limit="allow", reason=f"{one} is not on the allow list", hint="name it in limits.allow")
+    return None
+
+
+def _listed(one: Seen, entries: tuple[Selector | str, ...], census: Census) -> bool:
+    return any(
+        one in matches(entry, census)
+        if isinstance(entry, Selector)
+        else fnmatchcase(one.role, entry) or fnmatchcase(one.name, entry)
+        for entry in entries
+    )
+
+
+def default_time_box_ms(experiment: Experiment, lasts_ms: int) -> int:
+    """The longest that the whole round may take: what the file says, else the parts it is made of, and ten minutes."""
+    if experiment.limits.time_box_ms is not None:
+        return experiment.limits.time_box_ms
+    return lasts_ms + experiment.steady_within_ms + experiment.settle_ms + 600_000
