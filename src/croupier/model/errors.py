@@ -34,9 +34,26 @@ class CroupierError(Exception):
 
 
 class ExperimentError(CroupierError):
-    """The experiment file, or the command line, is wrong. Nothing was touched."""
+    """The experiment file, or the command line, is wrong. Nothing was touched.
+
+    `others` are further problems of the same file, found in the same reading, in the order of the file.
+    """
 
     exit_code = 2
+
+    def __init__(
+        self, message: str, *, at: str = "", hint: str = "", others: tuple[ExperimentError, ...] = ()
+    ) -> None:
+        super().__init__(message, at=at, hint=hint)
+        self.others = others
+
+    @property
+    def every(self) -> tuple[ExperimentError, ...]:
+        """This problem and the others."""
+        return (self, *self.others)
+
+    def __str__(self) -> str:
+        return "\n".join([super().__str__(), *(str(one) for one in self.others)])
 
 
 class ReplayError(CroupierError):

@@ -7,12 +7,12 @@ the experiment allows (`Limits`), and how things stand (`Standing`). What is mis
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
-from typing import Final
+from typing import Final, NoReturn
 
 from .experiment import Experiment, Limits, Window
 from .noun import Noun
 from .plan import Injection
-from .target import Census, Seen, Selector, choose, matches
+from .target import Census, Identity, Seen, Selector, choose, matches
 
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY_MINUTES: Final = 24 * 60
@@ -37,18 +37,23 @@ class Standing(Noun, frozen=True, kw_only=True):
 
 
 class Permit:
-    """Leave to carry out one injection on these processes. Only `consider` makes one."""
+    """Leave to carry out one injection on these processes. Only `consider` makes one, and nobody widens it later."""
 
-    __slots__ = ("_seal", "injection", "ranks", "targets")
+    __slots__ = ("injection", "ranks", "targets")
+
+    injection: Injection
+    targets: Census
+    ranks: tuple[tuple[int, int], ...]
+    """For each target, its rank among the candidates and how many there were."""
 
     def __init__(self, seal: object, injection: Injection, targets: Census, ranks: tuple[tuple[int, int], ...]) -> None:
         if seal is not _SEAL:
             raise TypeError("only the guard makes permits: ask consider()")
-        self._seal = seal
-        self.injection = injection
-        self.targets = targets
-        self.ranks = ranks
-        """For each target, its rank among the candidates and how many there were."""
+        for name, value in (("injection", injection), ("targets", targets), ("ranks", ranks)):
+            object.__setattr__(self, name, value)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError("a permit is what the guard made it: ask consider() for another")
 
 
 class Refusal(Noun, frozen=True, kw_only=True):
@@ -73,10 +78,17 @@ def consider(
 ) -> Permit | Refusal | Absent:
     """Decide whether this injection may go ahead now, and on whom.
 
-    `census` is None where the machine could not be read: that refuses.
+    `census` is None where the machine could not be read: that refuses. So does a guard that breaks.
     """
     if census is None:
         return Refusal(limit="census", reason="the processes of this machine could not be read")
+    try:
+        return _consider(injection, census, limits, standing)
+    except Exception as broken:  # Whatever went wrong in here, it must not let anything through.
+        return Refusal(limit="guard", reason=f"the guard could not decide: {type(broken).__name__}: {broken}")
+
+
+def _consider(injection: Injection, census: Census, limits: Limits, standing: Standing) -> Permit | Refusal | Absent:
     refusal = _consider_moment(limits, standing)
     if refusal is not None:
         return refusal
@@ -84,10 +96,16 @@ def consider(
     if not candidates:
         return Absent(reason=f"nobody alive matches: {injection.target}")
     # Protected processes, and those that nobody allowed, leave the wheel before the draw: a rank never lands on one.
-    barred = [(one, why) for one in candidates if (why := _barred(one, limits, standing, census))]
-    free = [one for one in candidates if not any(one is kept for kept, _ in barred)]
+    denied = _listed(limits.deny, candidates, census, doubtful=True)
+    allowed = _listed(limits.allow, candidates, census)
+    barred = {
+        one.identity: why
+        for one in candidates
+        if (why := _barred(one, limits, standing, one.identity in denied, one.identity in allowed))
+    }
+    free = [one for one in candidates if one.identity not in barred]
     if not free:
-        return barred[0][1]
+        return next(iter(barred.values()))
     foreign = any(not one.ours for one in free)
     if foreign and limits.injections is None and standing.acted_ms:
         return Refusal(
@@ -96,7 +114,10 @@ def consider(
             hint="set limits.injections",
         )
     chosen = choose(injection.target, free, injection.lot)
-    ranks = tuple((free.index(one), len(free)) for one in chosen)
+    if not chosen:
+        return Absent(reason=f"nobody is to be taken: {injection.target}")
+    rank = {one.identity: place for place, one in enumerate(free)}
+    ranks = tuple((rank[one.identity], len(free)) for one in chosen)
     return Permit(_SEAL, injection, chosen, ranks)
 
 
@@ -149,12 +170,11 @@ def _minutes(clock: str) -> int:
     return min(int(hours) * 60 + int(minutes), _DAY_MINUTES)
 
 
-def _barred(one: Seen, limits: Limits, standing: Standing, census: Census) -> Refusal | None:
+def _barred(one: Seen, limits: Limits, standing: Standing, denied: bool, allowed: bool) -> Refusal | None:
     if one.protected:
         return Refusal(limit="protected", reason=f"{one} is protected: {one.protected}")
-    if _listed(one, limits.deny, census):
+    if denied:
         return Refusal(limit="deny", reason=f"{one} is on the deny list", hint="see limits.deny")
-    allowed = _listed(one, limits.allow, census)
     if not one.ours and not standing.live:
         return Refusal(
             limit="live",
@@ -166,13 +186,18 @@ def _barred(one: Seen, limits: Limits, standing: Standing, census: Census) -> Re
     return None
 
 
-def _listed(one: Seen, entries: tuple[Selector | str, ...], census: Census) -> bool:
-    return any(
-        one in matches(entry, census)
-        if isinstance(entry, Selector)
-        else fnmatchcase(one.role, entry) or fnmatchcase(one.name, entry)
-        for entry in entries
-    )
+def _listed(
+    entries: tuple[Selector | str, ...], candidates: Census, census: Census, *, doubtful: bool = False
+) -> set[Identity]:
+    """Which of the candidates a list names; each entry is held against the census once."""
+    named: set[Identity] = set()
+    for entry in entries:
+        if isinstance(entry, Selector):
+            named |= {one.identity for one in matches(entry, census, doubtful=doubtful)}
+        else:
+            meant = (one for one in candidates if fnmatchcase(one.role, entry) or fnmatchcase(one.name, entry))
+            named |= {one.identity for one in meant}
+    return named
 
 
 def default_time_box_ms(experiment: Experiment, lasts_ms: int) -> int:

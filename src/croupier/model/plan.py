@@ -6,8 +6,9 @@ carries a `lot`, the number by which its target will be chosen among those that 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from hashlib import sha256
-from typing import Any
+from typing import Final
 
 import msgspec
 
@@ -17,8 +18,11 @@ from .experiment import After, BlastRadius, Experiment, On
 from .fault import Fault
 from .noun import Noun
 from .target import Selector
+from .units import write_quantity
 
 PLAN_VERSION = 1
+MOST_SPINS: Final = 1_000_000
+"""More turns of the wheel than this are a slip of the pen: they would take the memory of the machine."""
 
 
 class At(Noun, tag="at", tag_field="trigger", frozen=True, kw_only=True):
@@ -49,7 +53,8 @@ class OnLog(Noun, tag="on-log", tag_field="trigger", frozen=True, kw_only=True):
     plus_ms: int
 
     def __str__(self) -> str:
-        return f"when {self.process} prints /{self.match}/ (no. {self.nth})"
+        later = f", plus {self.plus_ms / 1000:g} s" if self.plus_ms else ""
+        return f"when {self.process} prints /{self.match}/ (no. {self.nth}){later}"
 
 
 Trigger = At | AfterInjection | OnLog
@@ -80,7 +85,8 @@ class Plan(Noun, frozen=True, kw_only=True):
 
 
 def draw_plan(experiment: Experiment, seed: int) -> Plan:
-    """Draw everything that chance decides. Raises ExperimentError where the wheel has nothing to draw from."""
+    """Draw everything that chance decides. Raises ExperimentError where the wheel has nothing to draw from or would
+    turn without end, and where an injection waits for one that never comes."""
     choices = ChoiceStream(seed)
     exact = _exact(experiment, choices.fork("exact"))
     spins = _spins(experiment, choices.fork("wheel"), first=len(exact) + 1)
@@ -97,17 +103,12 @@ def draw_plan(experiment: Experiment, seed: int) -> Plan:
 
 def plan_json(plan: Plan) -> bytes:
     """The bytes that stand for this plan on disk: one line, keys in a fixed order."""
-    return msgspec.json.encode(plan, enc_hook=encode_quantity) + b"\n"
+    return msgspec.json.encode(plan, enc_hook=write_quantity) + b"\n"
 
 
 def digest(data: bytes) -> str:
     """A short name for some bytes: the first 16 hex digits of their SHA-256."""
     return sha256(data).hexdigest()[:16]
-
-
-def encode_quantity(value: object) -> Any:
-    """Write a quantity as people write it (`2s`), so that plan and journal read back by the rules of the file."""
-    return str(value)
 
 
 def _exact(experiment: Experiment, choices: ChoiceStream) -> tuple[Injection, ...]:
@@ -122,7 +123,31 @@ def _exact(experiment: Experiment, choices: ChoiceStream) -> tuple[Injection, ..
         drawn.append(
             Injection(number=number, trigger=trigger, fault=one.fault, target=one.target, lot=lot, drawn=False)
         )
+    _check_waits({one.number: one.trigger for one in drawn})
     return tuple(drawn)
+
+
+def _check_waits(triggers: Mapping[int, Trigger]) -> None:
+    fine: set[int] = set()
+    for number in triggers:
+        met, trigger = {number}, triggers[number]
+        while isinstance(trigger, AfterInjection) and trigger.injection not in fine:
+            at = f"injections[{number - 1}].after"
+            if trigger.injection not in triggers:
+                raise ExperimentError(
+                    f"there is no injection {trigger.injection} to wait for",
+                    at=at,
+                    hint=f"those of the file are numbered from 1 to {len(triggers)}, in their order",
+                )
+            if trigger.injection in met:
+                raise ExperimentError(
+                    f"injection {number} waits for itself, so it would never come",
+                    at=at,
+                    hint="give one of them `at` or `on`",
+                )
+            met.add(trigger.injection)
+            trigger = triggers[trigger.injection]
+        fine |= met
 
 
 def _moment(moment: After | On | None, at: str) -> Trigger:
@@ -150,10 +175,17 @@ def _spins(experiment: Experiment, choices: ChoiceStream, first: int) -> tuple[I
         )
     # Labelled streams: when, what and who are drawn apart, so that a new fault on the wheel leaves the moments alone.
     when, what, who = choices.fork("when"), choices.fork("what"), choices.fork("who")
-    jitter = int(schedule.jitter_ms)
+    every, lasts, jitter = int(schedule.every_ms), int(schedule.for_ms), int(schedule.jitter_ms)
+    if every < 1 or lasts // every > MOST_SPINS:
+        raise ExperimentError(
+            f"a turn every {schedule.every_ms} for {schedule.for_ms}: {MOST_SPINS:,} turns of the wheel are the most",
+            at="schedule.every",
+            hint="make `every` longer, or `for` shorter",
+        )
     moments = sorted(
-        max(0, tick + (when.between(-jitter, jitter) if jitter else 0))
-        for tick in range(int(schedule.every_ms), int(schedule.for_ms), int(schedule.every_ms))
+        # Jitter moves a turn, but never out of the schedule.
+        min(max(0, tick + (when.between(-jitter, jitter) if jitter else 0)), lasts - 1)
+        for tick in range(every, lasts, every)
     )
     spins = []
     for number, moment in enumerate(moments, start=first):
@@ -172,14 +204,24 @@ def _spins(experiment: Experiment, choices: ChoiceStream, first: int) -> tuple[I
 
 def _lasts_ms(experiment: Experiment, injections: tuple[Injection, ...]) -> int:
     """The schedule's length, or long enough for every moment that is known beforehand, with what it leads to."""
-    known: dict[int, int] = {}
-    for one in injections:
-        if isinstance(one.trigger, At):
-            known[one.number] = one.trigger.at_ms
-        elif isinstance(one.trigger, AfterInjection) and one.trigger.injection in known:
-            known[one.number] = known[one.trigger.injection] + one.trigger.plus_ms
-    ends = [known.get(one.number, 0) + one.fault.lasting_ms for one in injections if one.number in known]
+    known = {one.number: one.trigger.at_ms for one in injections if isinstance(one.trigger, At)}
+    waiting = {one.number: one.trigger for one in injections if isinstance(one.trigger, AfterInjection)}
+    for number in tuple(waiting):
+        # An injection may wait for one that stands further down in the file.
+        chain = []
+        while number in waiting:
+            chain.append((number, waiting.pop(number)))
+            number = chain[-1][1].injection
+        for follower, trigger in reversed(chain):
+            if trigger.injection in known:
+                known[follower] = known[trigger.injection] + trigger.plus_ms
+    ends = [known[one.number] + _takes_ms(one.fault) for one in injections if one.number in known]
     floor = int(experiment.schedule.for_ms) if experiment.schedule else 0
     if any(isinstance(one.trigger, OnLog) for one in injections) and not floor:
         floor = 60_000
     return max([floor, *(end + 1 for end in ends)])
+
+
+def _takes_ms(fault: Fault) -> int:
+    times, every_ms = fault.rounds
+    return (times - 1) * every_ms + fault.lasting_ms

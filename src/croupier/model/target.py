@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -86,7 +86,7 @@ class Selector(Noun, frozen=True, kw_only=True):
     older_than_ms: Ms | None = msgspec.field(name="older_than", default=None)
     younger_than_ms: Ms | None = msgspec.field(name="younger_than", default=None)
     order: Literal["random", "newest", "oldest"] = "random"
-    count: int | Literal["all"] | None = None
+    count: Annotated[int, msgspec.Meta(ge=1)] | Literal["all"] | None = None
     """How many to take, default 1."""
     percent: Percent | None = None
     """How many to take, as a share of those that match, rounded up. Not together with `count`."""
@@ -166,14 +166,18 @@ def columns(selectors: Iterable[Selector]) -> frozenset[Column]:
     return frozenset(needed)
 
 
-def matches(selector: Selector, census: Census) -> Census:
+def matches(selector: Selector, census: Census, *, doubtful: bool = False) -> Census:
     """Everything alive that the selector means, in the stable order (role, start order); nothing is drawn yet.
 
     `pid_file` must have been turned into `pid` by whoever read the census: reading files is not a noun's business.
+    `doubtful` takes in what may be meant as well: where a column could not be read, or a pid file was left as it is.
+    Whoever forbids asks so, because what cannot be read must not get through: `exclude` here, `deny` in the guard.
     """
-    kept = [one for one in census if _holds(selector, one, census)]
+    below = descendants(selector.tree, census) | {selector.tree} if selector.tree is not None else set()
+    kept = [one for one in census if _holds(selector, one, below, doubtful)]
     for unwanted in selector.exclude:
-        kept = [one for one in kept if not _holds(unwanted, one, census)]
+        out = {one.identity for one in matches(unwanted, census, doubtful=not doubtful)}
+        kept = [one for one in kept if one.identity not in out]
     return tuple(sorted(kept, key=lambda one: (one.role, one.order, one.pid)))
 
 
@@ -192,27 +196,30 @@ def _wanted(selector: Selector, available: int) -> int:
         return -(-available * selector.percent // 100)
     if selector.count == "all":
         return available
-    return selector.count or 1
+    return 1 if selector.count is None else selector.count
 
 
-def _holds(selector: Selector, one: Seen, census: Census) -> bool:
-    checks = (
-        selector.process is None or _in_process(selector, one),
-        selector.name is None or fnmatchcase(one.name, selector.name),
-        selector.exe is None or (one.exe is not None and fnmatchcase(one.exe, selector.exe)),
-        selector.cmdline is None or (one.cmdline is not None and selector.cmdline.holds(" ".join(one.cmdline))),
-        selector.pid is None or one.pid == selector.pid,
-        selector.pid_file is None,
-        selector.parent is None or one.parent == selector.parent,
-        selector.tree is None or one.pid in descendants(selector.tree, census) | {selector.tree},
-        selector.user is None or one.user == selector.user,
-        selector.port is None or selector.port in (one.ports or ()),
-        selector.cgroup is None or (one.cgroup is not None and fnmatchcase(one.cgroup, selector.cgroup)),
-        selector.env is None or _has_env(selector.env, one.env or ()),
-        selector.older_than_ms is None or one.age_ms > selector.older_than_ms,
-        selector.younger_than_ms is None or one.age_ms < selector.younger_than_ms,
+def _holds(selector: Selector, one: Seen, below: set[int], doubtful: bool) -> bool:
+    # The cheap questions come first: on a machine with thousands of processes nearly all of them end there.
+    return (
+        (selector.process is None or _in_process(selector, one))
+        and (selector.pid is None or one.pid == selector.pid)
+        and (selector.parent is None or one.parent == selector.parent)
+        and (selector.tree is None or one.pid in below)
+        and (selector.older_than_ms is None or one.age_ms > selector.older_than_ms)
+        and (selector.younger_than_ms is None or one.age_ms < selector.younger_than_ms)
+        and (selector.pid_file is None or doubtful)
+        and (selector.name is None or fnmatchcase(one.name, selector.name))
+        and (selector.user is None or (doubtful if one.user is None else one.user == selector.user))
+        and (selector.exe is None or (doubtful if one.exe is None else fnmatchcase(one.exe, selector.exe)))
+        and (selector.port is None or (doubtful if one.ports is None else selector.port in one.ports))
+        and (selector.cgroup is None or (doubtful if one.cgroup is None else fnmatchcase(one.cgroup, selector.cgroup)))
+        and (selector.env is None or (doubtful if one.env is None else _has_env(selector.env, one.env)))
+        and (
+            selector.cmdline is None
+            or (doubtful if one.cmdline is None else selector.cmdline.holds(" ".join(one.cmdline)))
+        )
     )
-    return all(checks)
 
 
 def _in_process(selector: Selector, one: Seen) -> bool:

@@ -168,3 +168,17 @@ class Under(_Text):
 
 
 QUANTITIES: tuple[type[Any], ...] = (Ms, Bytes, Percent, Rate, Under)
+
+
+def read_quantity(kind: type, value: object) -> Any:
+    """A `dec_hook` for msgspec that knows the quantities; other types raise NotImplementedError."""
+    if kind in QUANTITIES:
+        return kind.parse(value)
+    raise NotImplementedError(kind)
+
+
+def write_quantity(value: object) -> str:
+    """An `enc_hook` for msgspec: a quantity as people write it (`2s`), which reads back by the rules of the file."""
+    if isinstance(value, QUANTITIES):
+        return str(value)
+    raise NotImplementedError(type(value))
