@@ -44,6 +44,8 @@ def wait_for(orders: set[str], path: Path) -> set[str]:
 
 
 def done_in(path: Path) -> set[str]:
+    if not path.exists():  # the first order that is done makes it
+        return set()
     with closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=rw", uri=True, timeout=5)) as db:
         return {order for (order,) in db.execute("SELECT id FROM done")}
 

@@ -12,8 +12,9 @@ import signal
 import sqlite3
 import sys
 import threading
+from types import ModuleType
 
-PAUSE_S = 0.3  # three workers manage about five orders a second, so that there is time to catch up
+PAUSE_S = 0.3  # three workers manage about five orders a second, which leaves them time to catch up
 
 stop = threading.Event()
 
@@ -31,7 +32,7 @@ def main() -> None:
             return
 
 
-def is_accepted(queue, order: str) -> bool:
+def is_accepted(queue: ModuleType, order: str) -> bool:
     try:
         queue.submit(order)
     except sqlite3.OperationalError:  # somebody holds the file locked, and we have waited long enough

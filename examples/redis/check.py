@@ -17,7 +17,7 @@ def main() -> int:
     port, acks = int(sys.argv[1]), Path(sys.argv[2])
     keys = [line.split()[1] for line in acks.read_text().splitlines() if line.startswith("ack ")]
     try:
-        values = redis.Redis(port=port, decode_responses=True, socket_timeout=5).mget(keys) if keys else []
+        values = redis.Redis("127.0.0.1", port, decode_responses=True, socket_timeout=5).mget(keys) if keys else []
     except redis.RedisError as error:
         print(f"{len(keys)} keys were acknowledged, but the server does not say what it holds: {error}")
         return 1

@@ -11,6 +11,8 @@ import sys
 import threading
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 PAUSE_S = 0.02
 RETRY_PAUSE_S = 0.1
@@ -22,7 +24,11 @@ stop = threading.Event()
 def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     server = redis.Redis(
-        port=int(sys.argv[1]), socket_timeout=ANSWER_WITHIN_S, socket_connect_timeout=ANSWER_WITHIN_S
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        socket_timeout=ANSWER_WITHIN_S,
+        socket_connect_timeout=ANSWER_WITHIN_S,
+        retry=Retry(NoBackoff(), 0),  # we write again ourselves, and hear SIGTERM in between
     )
     for number in itertools.count(1):
         key = f"key-{number:05}"
