@@ -41,9 +41,7 @@ class ExperimentError(CroupierError):
 
     exit_code = 2
 
-    def __init__(
-        self, message: str, *, at: str = "", hint: str = "", others: tuple[ExperimentError, ...] = ()
-    ) -> None:
+    def __init__(self, message: str, *, at: str = "", hint: str = "", others: tuple[ExperimentError, ...] = ()) -> None:
         super().__init__(message, at=at, hint=hint)
         self.others = others
 

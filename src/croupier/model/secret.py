@@ -15,7 +15,9 @@ _NAME = re.compile(
 )
 # Bounded repeats after a literal: a line of 64 KiB costs one pass, whatever it holds.
 _USERINFO = re.compile(r"""://[^\s/"'<>]{1,512}@""")
-_HEADER = re.compile(r"\b((?:authorization|cookie)[\"']?\s{0,4}[:=]\s{0,4}[\"']?(?:(?:basic|bearer|digest|token)\s{1,4})?)\S+", re.I)
+_HEADER = re.compile(
+    r"\b((?:authorization|cookie)[\"']?\s{0,4}[:=]\s{0,4}[\"']?(?:(?:basic|bearer|digest|token)\s{1,4})?)\S+", re.I
+)
 
 
 def is_secret_name(name: str) -> bool:

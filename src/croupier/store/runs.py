@@ -14,6 +14,7 @@ import re
 import unicodedata
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from hashlib import sha256
 from pathlib import Path
 
 import msgspec
@@ -46,6 +47,11 @@ class RunDir:
     def name(self) -> str:
         """`<experiment>/<time>-<seed>`: what people call the run."""
         return f"{self.path.parent.name}/{self.path.name}"
+
+    @property
+    def unique(self) -> str:
+        """A name that no other run on this machine has, wherever it is stored: what its processes are marked with."""
+        return f"{self.name}.{sha256(str(self.path).encode()).hexdigest()[:8]}"
 
     def events(self) -> Iterator[j.AnyEvent]:
         """The journal."""

@@ -1,0 +1,31 @@
+"""`doctor`: what this machine can do, what is missing, what that would enable, and how to get it."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+
+import msgspec
+
+from ..system.abilities import Ability, abilities
+
+_MARKS = {"yes": "ok     ", "partly": "partly ", "no": "missing"}
+
+
+def doctor(arguments: Namespace) -> int:
+    """Print every ability; exit 0 where a round can run, 5 where something that it cannot do without is missing."""
+    found = abilities()
+    if arguments.json:
+        sys.stdout.buffer.write(msgspec.json.encode(found) + b"\n")
+        return _code(found)
+    for one in found:
+        print(f"{_MARKS[one.here]} {one.name}: {one.detail}")
+        if one.here != "yes":
+            print(f"          without it: {one.without}")
+            print(f"          to get it:  {one.get}")
+    print("a round can run here" if _code(found) == 0 else "a round cannot run here: see what is missing above")
+    return _code(found)
+
+
+def _code(found: tuple[Ability, ...]) -> int:
+    return 5 if any(one.needed and one.here == "no" for one in found) else 0

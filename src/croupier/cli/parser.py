@@ -1,0 +1,223 @@
+"""The words of the command line. Nothing is imported here that `--help` does not need."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import Any
+
+from .. import __version__
+
+Command = Callable[[argparse.Namespace], int]
+
+EXIT_CODES = """exit codes:
+  0 held    1 violated    2 the file or the command is wrong    3 refused    4 unknown    5 croupier broke
+"""
+
+
+def later(module: str, name: str) -> Command:
+    """A command that is imported when it is called."""
+
+    def call(arguments: argparse.Namespace) -> int:
+        return int(getattr(import_module(f".{module}", __package__), name)(arguments))
+
+    return call
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; prints help or a complaint and leaves with 0 or 2 by itself."""
+    arguments = _parser().parse_args(argv)
+    if not hasattr(arguments, "command"):
+        _parser().print_help()
+        raise SystemExit(2)
+    return arguments
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="croupier",
+        description="Process roulette under control: disturb a program by a seeded plan, watch it recover,"
+        " and say with evidence what held.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"croupier {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND")
+    for add in (
+        _init, _validate, _plan, _run, _replay, _judge, _report, _runs, _halt, _recover, _faults, _probes, _doctor,
+        _schema,
+    ):  # fmt: skip
+        add(commands)
+    return parser
+
+
+def _command(commands: Any, name: str, help_: str, call: Command, epilog: str = "") -> argparse.ArgumentParser:
+    parser: argparse.ArgumentParser = commands.add_parser(
+        name,
+        help=help_,
+        description=help_[0].upper() + help_[1:] + ".",
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.set_defaults(command=call)
+    return parser
+
+
+def _with_plugins(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--plugin", action="append", default=[], metavar="MODULE|FILE.py", help="load faults and probes of your own"
+    )
+
+
+def _with_out(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--out", default="runs", metavar="DIR", help="where runs are stored (default: runs)")
+
+
+def _with_round(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dry-run", action="store_true", help="decide everything, disturb nobody; the verdict is unknown"
+    )
+    parser.add_argument(
+        "--live", action="store_true", help="allow processes that croupier did not start, if limits.allow names them"
+    )
+    parser.add_argument("--json", action="store_true", help="print the verdict as one JSON object, and nothing else")
+    parser.add_argument("--no-progress", action="store_true", help="print nothing while the round runs")
+    _with_out(parser)
+    _with_plugins(parser)
+
+
+def _init(commands: Any) -> None:
+    parser = _command(
+        commands, "init", "write an experiment for my app, by asking or from flags", later("init", "init")
+    )
+    parser.add_argument("file", nargs="?", default="experiment.yaml", metavar="FILE", help="default: experiment.yaml")
+    parser.add_argument("--command", dest="app", metavar="CMD", help="how the app is started, as you would type it")
+    parser.add_argument("--title", help="what the experiment shows, in a few words")
+    parser.add_argument(
+        "--ready-url", metavar="URL", help="answers 200 when the app is ready; ${port.app} is a free port"
+    )
+    parser.add_argument("--ready-port", metavar="PORT", help="accepts connections when the app is ready")
+    parser.add_argument(
+        "--workload", metavar="CMD", help="what uses the app, and prints `ack ID` for what was acknowledged"
+    )
+    parser.add_argument(
+        "--check", metavar="CMD", help="says whether everything acknowledged is still there: exit 0 or 1"
+    )
+    parser.add_argument("--sqlite", metavar="PATH", help="a SQLite database of the app that must stay sound")
+    parser.add_argument(
+        "--workers", action="store_true", help="the app has worker processes: disturb those, spare the main one"
+    )
+    parser.add_argument("--yes", action="store_true", help="ask nothing; leave what was not given at its default")
+    parser.add_argument("--force", action="store_true", help="overwrite FILE")
+
+
+def _validate(commands: Any) -> None:
+    parser = _command(
+        commands, "validate", "check an experiment file: file:line, what, and a hint", later("rounds", "validate")
+    )
+    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("--json", action="store_true", help="print the problems as JSON")
+    _with_plugins(parser)
+
+
+def _plan(commands: Any) -> None:
+    parser = _command(commands, "plan", "show what a seed would do", later("rounds", "plan"))
+    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("--seed", type=int, help="default: the one in the file, else 0")
+    parser.add_argument(
+        "--json", action="store_true", help="the plan's own bytes: the same for the same seed, anywhere"
+    )
+    _with_plugins(parser)
+
+
+def _run(commands: Any) -> None:
+    parser = _command(commands, "run", "run a round: start, disturb, watch, judge", later("rounds", "run"), EXIT_CODES)
+    parser.add_argument("file", metavar="FILE")
+    parser.add_argument("--seed", type=int, help="default: the one in the file, else one drawn and printed")
+    _with_round(parser)
+
+
+def _replay(commands: Any) -> None:
+    parser = _command(
+        commands, "replay", "carry out the recorded decisions again, and say where the world diverged",
+        later("rounds", "replay"), EXIT_CODES,
+    )  # fmt: skip
+    parser.add_argument("run", metavar="RUN", help="a run directory, its name under --out, or latest")
+    _with_round(parser)
+
+
+def _judge(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "judge",
+        "give the verdict of a stored run again, from its journal alone",
+        later("records", "judge"),
+        EXIT_CODES,
+    )
+    parser.add_argument("run", metavar="RUN")
+    parser.add_argument("--json", action="store_true", help="print the verdict as one JSON object")
+    _with_out(parser)
+
+
+def _report(commands: Any) -> None:
+    parser = _command(commands, "report", "write the page of a stored run again", later("records", "report"))
+    parser.add_argument("run", metavar="RUN")
+    parser.add_argument("--junit", metavar="FILE", help="also write a JUnit file, for a CI that reads them")
+    parser.add_argument("--open", action="store_true", help="open the page in a browser")
+    _with_out(parser)
+
+
+def _runs(commands: Any) -> None:
+    parser = _command(commands, "runs", "list past rounds: when, seed, verdict, what broke", later("records", "runs"))
+    parser.add_argument("--json", action="store_true", help="print them as JSON")
+    _with_out(parser)
+
+
+def _halt(commands: Any) -> None:
+    parser = _command(
+        commands, "halt", "stop a running round at once, and heal everything (the kill switch)", later("safety", "halt")
+    )
+    parser.add_argument("run", nargs="?", default="", metavar="RUN", help="default: every round of this user")
+
+
+def _recover(commands: Any) -> None:
+    parser = _command(commands, "recover", "heal what a dead croupier left behind", later("safety", "recover"))
+    parser.add_argument("--json", action="store_true", help="print what was found and healed as JSON")
+
+
+def _faults(commands: Any) -> None:
+    parser = _command(
+        commands, "faults", "list the faults, with options, needs and how each heals", later("catalogue", "faults")
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="only this one")
+    parser.add_argument("--json", action="store_true", help="print them as JSON")
+    _with_plugins(parser)
+
+
+def _probes(commands: Any) -> None:
+    parser = _command(
+        commands, "probes", "list the probes and invariants, with their options", later("catalogue", "probes")
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="only this one")
+    parser.add_argument("--json", action="store_true", help="print them as JSON")
+    _with_plugins(parser)
+
+
+def _doctor(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "doctor",
+        "say what this machine can do, what is missing, and how to get it",
+        later("doctor", "doctor"),
+    )
+    parser.add_argument("--json", action="store_true", help="print it as JSON")
+
+
+def _schema(commands: Any) -> None:
+    parser = _command(
+        commands, "schema", "print the JSON Schema of the experiment file, for editors", later("catalogue", "schema")
+    )
+    _with_plugins(parser)

@@ -1,0 +1,169 @@
+"""`validate`, `plan`, `run` and `replay`."""
+
+from __future__ import annotations
+
+import secrets
+import sys
+from argparse import Namespace
+from dataclasses import replace
+from pathlib import Path
+
+import msgspec
+
+from .. import report
+from ..load import Loaded, load_experiment
+from ..model import journal as j
+from ..model.errors import CroupierError, ExperimentError
+from ..model.plan import Plan, draw_plan, plan_json
+from ..registry import Catalogue, catalogue
+from ..run import Divergence, Finished, Options, compare, run_round
+from ..run.replay import recorded_plan
+from ..store import RunDir, find_run
+from ..store.runs import write_whole
+from .records import write_page
+
+
+def validate(arguments: Namespace) -> int:
+    """Check a file, and say everything that is wrong with it."""
+    try:
+        loaded = load_experiment(Path(arguments.file), catalogue(tuple(arguments.plugin)))
+    except ExperimentError as problem:
+        problems = (problem, *getattr(problem, "others", ()))
+        if arguments.json:
+            said = [{"at": one.at, "message": one.message, "hint": one.hint} for one in problems]
+            _print_json({"valid": False, "problems": said, "warnings": []})
+        else:
+            for one in problems:
+                print(one, file=sys.stderr)
+        return problem.exit_code
+    if arguments.json:
+        _print_json({"valid": True, "problems": [], "warnings": [str(one) for one in loaded.warnings]})
+        return 0
+    for warning in loaded.warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    print(f"{arguments.file}: valid")
+    return 0
+
+
+def plan(arguments: Namespace) -> int:
+    """Print what a seed would do."""
+    loaded = load_experiment(Path(arguments.file), catalogue(tuple(arguments.plugin)))
+    seed = next(one for one in (arguments.seed, loaded.experiment.seed, 0) if one is not None)
+    drawn = draw_plan(loaded.experiment, seed)
+    if arguments.json:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(plan_json(drawn))
+        return 0
+    _print_plan(drawn)
+    return 0
+
+
+def run(arguments: Namespace) -> int:
+    """Run a round."""
+    known = catalogue(tuple(arguments.plugin))
+    loaded = load_experiment(Path(arguments.file), known)
+    seed = next((one for one in (arguments.seed, loaded.experiment.seed) if one is not None), None)
+    drawn = draw_plan(loaded.experiment, secrets.randbelow(2**31) if seed is None else seed)
+    finished = _play(loaded, drawn, known, _options(arguments), arguments)
+    return _finish(finished, loaded, arguments, ())
+
+
+def replay(arguments: Namespace) -> int:
+    """Carry out the decisions of a stored run again."""
+    known = catalogue(tuple(arguments.plugin))
+    stored = find_run(arguments.run, Path(arguments.out))
+    drawn = recorded_plan(stored, known)
+    loaded = _as_recorded(stored, known)
+    finished = _play(loaded, drawn, known, _options(arguments, replay_of=stored.name), arguments)
+    divergences = compare(stored.events(), finished.run.events())
+    write_whole(finished.run.divergence, msgspec.json.format(msgspec.json.encode(divergences), indent=2) + b"\n")
+    return _finish(finished, loaded, arguments, divergences)
+
+
+def _as_recorded(stored: RunDir, known: Catalogue) -> Loaded:
+    """The experiment as it was given, in the directory that it was given in: its programs live there."""
+    first = next(stored.events(), None)
+    if not isinstance(first, j.RunStarted):
+        raise ExperimentError("the journal does not say which experiment it is of", at=str(stored.journal))
+    recorded = load_experiment(stored.experiment, known)
+    return replace(recorded, path=Path(first.experiment_file))
+
+
+def _options(arguments: Namespace, replay_of: str = "") -> Options:
+    return Options(
+        live=arguments.live,
+        rehearsal=arguments.dry_run,
+        out=str(Path(arguments.out).absolute()),
+        replay_of=replay_of,
+        plugins=tuple(arguments.plugin),
+        argv=tuple(sys.argv),
+    )
+
+
+def _play(loaded: Loaded, drawn: Plan, known: Catalogue, options: Options, arguments: Namespace) -> Finished:
+    quiet = arguments.json or arguments.no_progress
+    if quiet:
+        return run_round(loaded, drawn, known, options)
+    from .live import LiveView, PlainView
+
+    view = LiveView(drawn, loaded.experiment) if sys.stderr.isatty() else PlainView(drawn, loaded.experiment)
+    with view:
+        return run_round(loaded, drawn, known, options, listen=view.feed, tick=view.tick)
+
+
+def _finish(finished: Finished, loaded: Loaded, arguments: Namespace, divergences: tuple[Divergence, ...]) -> int:
+    verdict, stored = finished.verdict, finished.run
+    page = _try_page(stored)
+    if arguments.json:
+        sys.stdout.buffer.write(
+            msgspec.json.encode({"path": finished.path, "report": page, "verdict": verdict, "divergences": divergences})
+            + b"\n"
+        )
+        return verdict.exit_code
+    if divergences:
+        print("\nwhere the world diverged from the recorded run:")
+        for one in divergences:
+            whose = f"injection {one.injection}" if one.injection else "the run"
+            print(f"  {whose}: {one.what} was {one.then}, now {one.now}")
+    elif arguments.command.__name__ and hasattr(arguments, "run"):
+        print("\nnothing diverged from the recorded run")
+    print()
+    print(report.summary(verdict))
+    print(f"  replay   croupier replay {_shown(finished.path)}")
+    print(f"  page     {page or 'could not be written'}")
+    print(f"verdict: {verdict.verdict}")
+    return verdict.exit_code
+
+
+def _shown(path: str) -> str:
+    """A path as a person would type it from here."""
+    try:
+        return str(Path(path).relative_to(Path.cwd()))
+    except ValueError:
+        return path
+
+
+def _try_page(stored: RunDir) -> str:
+    try:
+        return str(write_page(stored))
+    except (CroupierError, OSError) as problem:
+        # The round is over and its verdict stands; a page that cannot be written must not change it.
+        print(f"croupier: the page could not be written: {problem}", file=sys.stderr)
+        return ""
+
+
+def _print_plan(drawn: Plan) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{drawn.title}: seed {drawn.seed}, {drawn.blast_radius}", title_justify="left")
+    for heading in ("#", "when", "fault", "target", "lot"):
+        table.add_column(heading, justify="right" if heading in ("#", "lot") else "left", overflow="fold")
+    for one in drawn.injections:
+        table.add_row(str(one.number), str(one.trigger), str(one.fault), str(one.target), f"{one.lot:016x}"[:6])
+    Console().print(table)
+    print(f"the round lasts {drawn.lasts_ms / 1000:g} s after its steady state; {len(drawn.injections)} injections")
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(value), indent=2).decode() + "\n")

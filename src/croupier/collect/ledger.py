@@ -1,0 +1,59 @@
+"""The ledger of acknowledgements: what the workload printed as `ack ID`, in the file that checks read."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+class AckLedger:
+    """Appends `ack ID` lines, each by one write, so that whoever opens the file sees every one taken so far.
+
+    The id is the first word after `ack`. Only whole lines may be handed in: a line that was cut would promise an id
+    that nobody gave.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, and make it if need be. Raises OSError where the disk says no."""
+        self.path = path
+        self.count = 0
+        """How many acknowledgements were taken, repeated ones included."""
+        self.repeated: dict[str, int] = {}
+        """Ids that were acknowledged before, with how often more: a finding about the workload."""
+        self.trouble = ""
+        """Why the ledger is no longer whole, in a sentence; "" while it is. Then nothing more is written to it."""
+        self._seen: set[str] = set()
+        self._fd: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
+
+    def take(self, line: str) -> bool:
+        """Take a line of the workload's output; whether it was an acknowledgement. Never raises for the disk."""
+        if not line.startswith("ack ") or not (words := line.split(maxsplit=2)[1:2]):
+            return False
+        ack = words[0]
+        self.count += 1
+        if ack in self._seen:
+            self.repeated[ack] = self.repeated.get(ack, 0) + 1
+        self._seen.add(ack)
+        self._append(f"ack {ack}\n".encode(errors="replace"))
+        return True
+
+    def close(self) -> None:
+        """Close the file. Twice is once."""
+        if self._fd is not None:
+            os.close(self._fd)
+            self._fd = None
+
+    def _append(self, line: bytes) -> None:
+        if self._fd is None:
+            return
+        try:
+            written = os.write(self._fd, line)
+            if written != len(line):
+                # Half an id is the id of somebody else.
+                os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
+                raise OSError(28, "No space left on device")
+        except OSError as problem:
+            self.trouble = (
+                f"the ledger could not be written after {self.count - 1} acknowledgements: {problem.strerror}"
+            )
+            self.close()

@@ -1,0 +1,106 @@
+"""Faults carried out. One fault, one file; a plugin's comes in by the same door (`croupier.faults`).
+
+An injector gets a `Permit` (whom it may touch, already chosen and guarded), the fault as data, and an `Act`: its
+hands. Before the first mutation that leaves something to put back it calls `act.intend`; from then on the guardian
+holds the undo record, with its deadline, whatever becomes of croupier. `heal` undoes from the record alone.
+
+What counts as landed is what was *seen*; what could not be seen is unsure; a target that had gone by itself is
+missed. None of these is an exception. An injector that raises is reported as unsure, and its records are healed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Protocol
+
+from ..model.fault import Fault
+from ..model.guard import Permit
+from ..model.journal import Result
+from ..model.noun import Noun
+from ..model.target import Identity, Seen
+from ..model.undo import UndoRecord
+
+
+class Outcome(Noun, frozen=True, kw_only=True):
+    """What came of one injection."""
+
+    result: Result
+    detail: str = ""
+    us: int = 0
+    """From the decision (the call of `inject`) until the act was delivered to every target, microseconds."""
+
+
+class Healing(Noun, frozen=True, kw_only=True):
+    """What came of undoing one record. `verified` is only true when it was seen; nothing left to undo is verified,
+    with a note."""
+
+    verified: bool
+    note: str = ""
+
+
+class Act(Protocol):
+    """The hands of an injector, lent by the round."""
+
+    env: Mapping[str, str]
+    """The environment for commands that an injector runs."""
+    cwd: str
+
+    @property
+    def halted(self) -> bool:
+        """The round is being stopped: return soon, begin nothing new."""
+
+    def intend(self, record: UndoRecord) -> None:
+        """Have a record on disk and held by the guardian before this returns. Call before the first mutation.
+
+        Called again with the same key, the record takes the place of the one before. Raises HarnessError when it
+        cannot be kept: then nothing may be done.
+        """
+
+    def applied(self, key: str) -> None:
+        """Say that what was intended has been done."""
+
+    def signal(self, who: Identity, name: str) -> bool:
+        """Deliver a signal to exactly this process. False if it is gone. Raises PermissionError."""
+
+    def wait(self, ms: float, until: Callable[[], bool] | None = None) -> bool:
+        """Wait so long, or until something is true or the round is halted; True in the last two cases."""
+
+    def key(self, target: Seen) -> str:
+        """The key for this target's undo record: `<injection>.<nth target>`."""
+
+
+class Injector(Protocol):
+    """One kind of fault: its words for people, and how it is done and undone."""
+
+    kind: str
+    """The fault's name in the experiment file."""
+    spec: type[Fault]
+    """Its options."""
+    summary: str
+    """One line, for the catalogue."""
+    needs: str
+    """What it needs of the machine, or "" for nothing special."""
+    heals: str
+    """How it is undone, in a line."""
+    example: str
+    """A fragment of an experiment file, YAML."""
+
+    def lacking(self, fault: Any) -> str:
+        """What this machine lacks for it, in a sentence; "" if nothing. Asked before anything is touched."""
+
+    def inject(self, permit: Permit, fault: Any, act: Act) -> Outcome:
+        """Do it to the permit's targets. Runs in a worker thread, and may wait by `act.wait`."""
+
+    def hold(self, permit: Permit, fault: Any, act: Act) -> None:
+        """Upkeep while it lasts (a duty cycle); returns when `act.wait` says that it is over. Often nothing."""
+
+    def heal(self, record: UndoRecord) -> Healing:
+        """Undo from data alone. Idempotent; also called by the guardian and by `croupier recover`."""
+
+
+def together(parts: Iterable[Outcome], us: int = 0) -> Outcome:
+    """One outcome for several targets: unsure if any is, else landed if any is, else missed."""
+    parts = tuple(parts)
+    results = {one.result for one in parts}
+    result: Result = "unsure" if "unsure" in results else "landed" if "landed" in results else "missed"
+    return Outcome(result=result, detail="; ".join(one.detail for one in parts if one.detail), us=us)

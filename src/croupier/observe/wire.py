@@ -1,0 +1,74 @@
+"""Connections that are made in time, for the probes that knock at a port."""
+
+from __future__ import annotations
+
+import errno
+import ipaddress
+import os
+import socket
+import struct
+from typing import Any
+
+from .answer import Deadline, in_time
+
+# Our own machine's want, which says nothing about the program that was asked.
+_OUR_WANT = frozenset(
+    (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EPERM, errno.EACCES)
+)
+_RESET_ON_CLOSE = struct.pack("ii", 1, 0)
+
+
+def connect(host: str, port: int, deadline: Deadline) -> socket.socket:
+    """A connected TCP socket. Raises OSError (TimeoutError when the time is over, gaierror for an unknown name)."""
+    addresses = _resolve(host, port, deadline)
+    problem: OSError = OSError(f"{host!r} has no address")
+    for nth, (family, kind, protocol, _, address) in enumerate(addresses):
+        # One address that swallows everything must not take the time of the others.
+        patience = deadline.left() / (len(addresses) - nth)
+        one = socket.socket(family, kind, protocol)
+        try:
+            one.settimeout(patience)
+            one.connect(address)
+            _refuse_itself(one)
+            return one
+        except OSError as met:
+            one.close()
+            problem = met
+    raise problem
+
+
+def _refuse_itself(one: socket.socket) -> None:
+    # On the loopback, the port that the kernel lends us may be the very one we knock at. TCP then connects the
+    # socket to itself: nobody listens there, and an orderly close would keep the port from the program for a minute.
+    if one.getsockname() == one.getpeername():
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET_ON_CLOSE)
+        raise ConnectionRefusedError(errno.ECONNREFUSED, os.strerror(errno.ECONNREFUSED))
+
+
+def _resolve(host: str, port: int, deadline: Deadline) -> list[tuple[Any, ...]]:
+    def ask(flags: int = 0) -> list[tuple[Any, ...]]:
+        return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags))
+
+    try:
+        ipaddress.ip_address(host.partition("%")[0])
+    except ValueError:
+        # A name may be looked up in the network, which has a patience of its own.
+        return in_time(f"name {host}", ask, deadline.left() * 1_000)
+    return ask(socket.AI_NUMERICHOST)
+
+
+def is_our_want(problem: OSError) -> bool:
+    """Whether a connection failed for something that this machine lacks (files, memory, leave)."""
+    return not isinstance(problem, TimeoutError | socket.gaierror) and problem.errno in _OUR_WANT
+
+
+def explain(problem: OSError, where: str) -> str:
+    """Why no connection came about, in a sentence."""
+    match problem:
+        case TimeoutError():
+            return f"no connection to {where} in time: nobody took it"
+        case ConnectionRefusedError():
+            return f"nobody listens on {where}: connection refused"
+        case socket.gaierror():
+            return f"the name in {where} is not known: {problem.strerror}"
+    return f"no connection to {where}: {problem.strerror or problem}"

@@ -1,0 +1,306 @@
+"""Strikes: a due injection becomes a question to the guard, an intent on disk, an act, and in time a heal."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from ..inject import Healing, Outcome
+from ..model import course as c
+from ..model import journal as j
+from ..model.errors import HarnessError
+from ..model.guard import Absent, Permit, Refusal, Standing, consider
+from ..model.plan import Injection
+from ..model.target import Identity, Seen
+from ..model.undo import UndoRecord, UndoStep
+from ..system import signals
+from ..system.clock import now_us
+from .floor import Floor
+from .loop import Timer, guarded
+from .watch import Watch
+
+HEAL_LATE_MS = 250
+"""How long after its moment a heal of ours may come before the guardian does it."""
+
+
+class Strike:
+    """One injection at work, seen by its injector as the `Act`: its hands, and its brake."""
+
+    def __init__(self, floor: Floor, permit: Permit, decided_us: int) -> None:
+        self.permit = permit
+        self.records: list[UndoRecord] = []
+        self.decided_us = decided_us
+        self.thread: threading.Thread | None = None
+        self.timer: Timer | None = None
+        self.landed = threading.Event()
+        self.healing = False
+        self.env: Mapping[str, str] = floor.env
+        self.cwd = str(floor.base)
+        self._floor = floor
+        self._halt = threading.Event()
+
+    @property
+    def number(self) -> int:
+        """The injection's number."""
+        return self.permit.injection.number
+
+    @property
+    def halted(self) -> bool:
+        """Whether the injector should stop now: the fault is to be healed, or the round is over."""
+        return self._halt.is_set()
+
+    def halt(self) -> None:
+        """Tell the injector to stop; its waits end at once."""
+        self._halt.set()
+
+    def key(self, target: Seen) -> str:
+        """The key of a target's undo record."""
+        return f"{self.number}.{self.permit.targets.index(target) + 1}.{self.decided_us}"
+
+    def intend(self, record: UndoRecord) -> None:
+        """Have the guardian hold the record, on disk, before anything is changed. Raises HarnessError if it cannot."""
+        self._floor.keeper.hold(record)
+        self.records.append(record)
+
+    def applied(self, key: str) -> None:
+        """The change of that record was made."""
+        self._floor.keeper.step(UndoStep(key=key, state="applied"))
+
+    def signal(self, who: Identity, name: str) -> bool:
+        """Send a signal to exactly this process; False where it is gone."""
+        return signals.send(who, name)
+
+    def wait(self, ms: float, until: Callable[[], bool] | None = None) -> bool:
+        """Wait until the condition holds, the time is over or the strike is halted; False only for the time."""
+        end_us = now_us() + int(ms * 1000)
+        pause = 0.0005
+        while True:
+            if self._halt.is_set() or (until is not None and until()):
+                return True
+            left = (end_us - now_us()) / 1e6
+            if left <= 0:
+                return False
+            self._halt.wait(left if until is None else min(left, pause))
+            # Quick at first, for what happens at once; then gentle.
+            pause = min(pause * 1.5, 0.02)
+
+
+class Strikes:
+    """Everything that was, is, or is about to be done to a process in this round."""
+
+    def __init__(self, floor: Floor, watch: Watch) -> None:
+        self._floor = floor
+        self._watch = watch
+        self._acted_ms: list[int] = []
+        self._active: dict[int, Strike] = {}
+        self._made: dict[int, int] = {}
+        self.unhealed: dict[str, str] = {}
+        self.halted = False
+
+    @property
+    def idle(self) -> bool:
+        """Nobody is disturbed by us now."""
+        return not self._active
+
+    def attempt(self, command: c.Attempt) -> None:
+        """A trigger came: ask the guard, write the intent down, act on a thread of its own."""
+        floor = self._floor
+        injection = floor.plan.injections[command.injection - 1]
+        decided_us = now_us()
+        late_us = 0 if command.due_ms is None else max(0, decided_us - floor.journal.zero_us - command.due_ms * 1000)
+        floor.record(j.Due(injection=injection.number, late_us=late_us))
+        if injection.number in self._active:
+            self._refuse(injection, Refusal(limit="concurrent", reason="this injection is still at work"))
+            return
+        census = self._watch.census_for(injection.target)
+        decision = consider(self._bound(injection), census, floor.experiment.limits, self._standing())
+        match decision:
+            case Refusal():
+                self._refuse(injection, decision)
+            case Absent():
+                self._conclude_unstruck(injection, Outcome(result="missed", detail=decision.reason))
+            case Permit():
+                self._strike(decision, decided_us, late_us)
+
+    def _bound(self, injection: Injection) -> Injection:
+        """The injection of the plan, with references filled in; what it draws by is untouched."""
+        return self._watch.bound(injection)
+
+    def _strike(self, permit: Permit, decided_us: int, late_us: int) -> None:
+        floor, number = self._floor, permit.injection.number
+        strike = Strike(floor, permit, decided_us)
+        self._acted_ms.append(floor.now_ms)
+        self._active[number] = strike
+        self._watch.census_taken(number, "before")
+        struck = tuple(
+            j.Struck(who=one.identity, role=one.role, name=one.name, main=one.main, rank=rank, of=of)
+            for one, (rank, of) in zip(permit.targets, permit.ranks, strict=True)
+        )
+        plain = floor.plan.injections[number - 1].fault
+        floor.record(j.Intended(injection=number, fault=plain.kind, detail=str(plain), targets=struck))
+        self._watch.about_to_strike(number, permit, lasting=plain.lasting_ms > 0)
+        strike.decided_us = decided_us = now_us()
+
+        def act() -> None:
+            outcome = guarded(
+                lambda: floor.host.inject(permit, strike),
+                lambda problem: Outcome(result="unsure", detail=f"the injector failed: {problem}"),
+            )()
+            took_us = outcome.us or now_us() - decided_us
+            floor.loop.post(lambda: self._struck(strike, outcome, took_us))
+            if strike.records and outcome.result == "landed" and not strike.halted:
+                hold = guarded(lambda: floor.host.hold(permit, strike), lambda problem: None)
+                hold()
+
+        strike.thread = floor.loop.thread(act, f"croupier-injection-{number}")
+
+    def _struck(self, strike: Strike, outcome: Outcome, took_us: int) -> None:
+        floor, number = self._floor, strike.number
+        rehearsed = floor.host.rehearsed
+        floor.record(
+            j.Concluded(
+                injection=number,
+                result=outcome.result,
+                detail=floor.redactor.clean(outcome.detail),
+                took_us=took_us,
+                rehearsed=rehearsed,
+            )
+        )
+        holds = bool(strike.records)
+        self._watch.struck(strike.permit, outcome, holds=holds)
+        if holds:
+            lasting_ms = strike.permit.injection.fault.lasting_ms if outcome.result == "landed" else 0
+            strike.timer = floor.loop.after(lasting_ms, lambda: self.heal(number, "its time is over"))
+        else:
+            self._active.pop(number, None)
+            self._after_census(number)
+        floor.tell(
+            c.Concluded(
+                at_ms=floor.now_ms, injection=number, holds=holds, again_in_ms=self._again(strike.permit.injection)
+            )
+        )
+
+    def _again(self, injection: Injection) -> int | None:
+        made = self._made[injection.number] = self._made.get(injection.number, 0) + 1
+        times, every_ms = injection.fault.rounds
+        return every_ms if made < times else None
+
+    def _after_census(self, number: int) -> None:
+        self._floor.loop.after(50, lambda: self._watch.census_taken(number, "after"))
+
+    def _refuse(self, injection: Injection, refusal: Refusal) -> None:
+        self._floor.record(
+            j.InjectionRefused(
+                injection=injection.number, limit=refusal.limit, reason=refusal.reason, hint=refusal.hint
+            )
+        )
+        self._floor.tell(c.Concluded(at_ms=self._floor.now_ms, injection=injection.number))
+
+    def _conclude_unstruck(self, injection: Injection, outcome: Outcome) -> None:
+        floor = self._floor
+        floor.record(
+            j.Concluded(
+                injection=injection.number, result="missed", detail=outcome.detail, rehearsed=floor.host.rehearsed
+            )
+        )
+        floor.tell(c.Concluded(at_ms=floor.now_ms, injection=injection.number, again_in_ms=self._again(injection)))
+
+    def give_up(self, number: int) -> None:
+        """The trigger of an injection never came."""
+        trigger = self._floor.plan.injections[number - 1].trigger
+        self._floor.record(j.Concluded(injection=number, result="missed", detail=f"its trigger never came: {trigger}"))
+
+    # Healing.
+
+    def heal(self, number: int, why: str) -> None:
+        """Undo one injection, off the loop; a second call while it is at work does nothing."""
+        strike = self._active.get(number)
+        if strike is None or strike.healing:
+            return
+        strike.halt()
+        if strike.timer is not None:
+            strike.timer.cancel()
+        if not strike.records and strike.thread is not None and strike.thread.is_alive():
+            # It has not changed anything that needs undoing yet; when it concludes we shall know.
+            return
+        strike.healing = True
+        self._floor.record(j.HealIntended(injection=number, why=why))
+
+        def undo() -> list[tuple[UndoRecord, Healing]]:
+            if strike.thread is not None:
+                # No upkeep may run beside the undo: it would stop again what was just let go.
+                strike.thread.join(timeout=5)
+            return [(record, self._heal_record(record)) for record in reversed(strike.records)]
+
+        self._floor.loop.thread(lambda: self._undo_and_report(strike, undo), f"croupier-heal-{number}")
+
+    def _undo_and_report(self, strike: Strike, undo: Callable[[], list[tuple[UndoRecord, Healing]]]) -> None:
+        results = undo()
+        self._floor.loop.post(lambda: self._healed(strike, results))
+
+    def _heal_record(self, record: UndoRecord) -> Healing:
+        healing = guarded(
+            lambda: self._floor.host.heal(record),
+            lambda problem: Healing(verified=False, note=f"{type(problem).__name__}: {problem}"),
+        )()
+        try:
+            self._floor.keeper.step(
+                UndoStep(key=record.key, state="verified" if healing.verified else "healed", note=healing.note)
+            )
+        except HarnessError:
+            pass  # The guardian is gone, which ends the round by itself; what was healed stays healed.
+        return healing
+
+    def _healed(self, strike: Strike, results: list[tuple[UndoRecord, Healing]]) -> None:
+        floor, number = self._floor, strike.number
+        verified = all(healing.verified for _, healing in results)
+        note = "; ".join(dict.fromkeys(healing.note for _, healing in results if healing.note))
+        floor.record(j.Healed(injection=number, verified=verified, note=note))
+        for record, healing in results:
+            if healing.verified:
+                self.unhealed.pop(record.key, None)
+            else:
+                self.unhealed[record.key] = f"injection {number}, {record.fault} on {record.who}: {healing.note}"
+        self._active.pop(number, None)
+        self._watch.healed(number)
+        self._after_census(number)
+        floor.tell(c.Healed(at_ms=floor.now_ms, injection=number))
+
+    def heal_all(self, why: str) -> None:
+        """Undo everything; those that are still being carried out are told to stop, and healed when they have."""
+        for number in sorted(self._active, reverse=True):
+            self.heal(number, why)
+
+    def heal_now(self) -> None:
+        """Undo everything before returning: for a way out on which no loop runs any more."""
+        for strike in sorted(self._active.values(), key=lambda one: one.number, reverse=True):
+            strike.halt()
+            if strike.thread is not None:
+                strike.thread.join(timeout=2)
+            for record in reversed(strike.records):
+                healing = self._heal_record(record)
+                if not healing.verified:
+                    self.unhealed[record.key] = f"{record.fault} on {record.who}: {healing.note}"
+        self._active.clear()
+
+    def _standing(self) -> Standing:
+        floor = self._floor
+        window = floor.experiment.limits.window
+        weekday = minute = None
+        if window is not None:
+            try:
+                here = datetime.now(ZoneInfo(window.zone))
+                weekday, minute = here.weekday(), here.hour * 60 + here.minute
+            except (KeyError, ValueError, OSError):
+                pass  # The guard refuses when it does not know the time.
+        return Standing(
+            now_ms=floor.now_ms,
+            acted_ms=tuple(self._acted_ms),
+            active=len(self._active),
+            weekday=weekday,
+            minute=minute,
+            live=floor.live,
+            halted=self.halted,
+        )

@@ -1,0 +1,129 @@
+"""What a probe may look at in a running round: files, logs, the census, the ledger of acknowledgements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+from ..collect.logs import LogSink
+from ..model.experiment import Bindings, Experiment, bind
+from ..model.probe import File, Heartbeat, Log, Probe, Reading
+from ..model.target import Census
+from ..observe import HeartbeatSocket, addressed
+from ..observe.view import KEEP_BYTES
+from ..registry import Catalogue
+from ..store import RunDir
+from ..system.commands import Finished, run_command
+from .loop import Loop
+from .watch import Watch
+
+T = TypeVar("T")
+
+
+class RoundView:
+    """The view of one round; used by worker threads, so it only reads, but for the heartbeat sockets of the loop."""
+
+    def __init__(
+        self,
+        cwd: Path,
+        env: Mapping[str, str],
+        run: RunDir,
+        bindings: Bindings,
+        sinks: Mapping[str, LogSink],
+    ) -> None:
+        self.cwd = cwd
+        self.env = env
+        self.baseline: dict[str, int] = {}
+        self._run = run
+        self._bindings = bindings
+        self._sinks = sinks
+        self._watch: Watch | None = None
+        self._catalogue: Catalogue | None = None
+        self._sockets: dict[Path, HeartbeatSocket] = {}
+        self._own_paths: dict[str, Path] = {}
+
+    def look_through(self, watch: Watch, catalogue: Catalogue) -> None:
+        """The parts that are made after the view is."""
+        self._watch, self._catalogue = watch, catalogue
+
+    def bind(self, value: T) -> T:
+        """A value of the plan with its references filled in."""
+        return bind(value, self._bindings.lookup)
+
+    def read(self, probe: Probe, process: str = "") -> Reading:
+        """Ask one probe; `process` is whose readiness it is about."""
+        assert self._catalogue is not None
+        return self._catalogue.reader(probe.kind)(addressed(probe, self, process), self)
+
+    def log_matches(self, process: str, regex: str) -> int:
+        """How many lines that a process printed match."""
+        return sum(self._sinks[f"{process}.{stream}"].matches(regex) for stream in ("out", "err"))
+
+    def log_lines(self, process: str) -> Iterable[str]:
+        """The lines that a process printed last."""
+        for stream in ("out", "err"):
+            yield from self._sinks[f"{process}.{stream}"].tail()
+
+    def census(self) -> Census:
+        """Who is alive now in the trees of the round."""
+        assert self._watch is not None
+        return self._watch.census()
+
+    def acks(self) -> Path:
+        """The ledger of acknowledgements."""
+        return self._run.acks
+
+    def heartbeat_path(self, process: str) -> Path:
+        """Where a process puts its heartbeat, when the experiment does not say."""
+        return self._own_paths.get(process, self._run.state / f".heartbeat-{process}")
+
+    def heartbeat_seen_ms(self, path: Path) -> float | None:
+        """How long ago the last datagram came in on a heartbeat socket; None if none has yet."""
+        listening = self._sockets.get(path)
+        return listening.seen_ms() if listening else None
+
+    def listen_for_heartbeats(self, experiment: Experiment, loop: Loop) -> None:
+        """Open the sockets on which processes say that they live, before any is started."""
+        for name, spec in experiment.processes.items():
+            for probe in (one.probe for one in (spec.ready, spec.alive) if one):
+                if isinstance(probe, Heartbeat) and probe.socket:
+                    self._open_socket(name, probe, loop)
+
+    def _open_socket(self, process: str, probe: Heartbeat, loop: Loop) -> None:
+        path = self.cwd / probe.path if probe.path else self._own_paths.get(process)
+        if path in self._sockets:
+            return
+        # Without a path we pick one: a socket's may have 107 bytes only, and a run directory is deeper than that.
+        opened = HeartbeatSocket(path) if path else HeartbeatSocket.private(process)
+        self._sockets[opened.path] = opened
+        if not probe.path:
+            self._own_paths[process] = opened.path
+        loop.watch(opened.fileno(), opened.receive)
+
+    def close(self) -> None:
+        """Take the heartbeat sockets away."""
+        for one in self._sockets.values():
+            one.close()
+
+    def run_command(
+        self, argv: tuple[str, ...], within_ms: int, env: Mapping[str, str], keep_bytes: int = KEEP_BYTES
+    ) -> Finished:
+        """Run a command in the experiment's directory; its whole tree ends with it, or with its time."""
+        return run_command(argv, env={**self.env, **env}, cwd=str(self.cwd), within_ms=within_ms, keep_bytes=keep_bytes)
+
+    def remember_baseline(self) -> None:
+        """The round begins: files that must grow are measured from here."""
+        assert self._watch is not None
+        for probe in self._watch.every_probe():
+            if isinstance(probe, File):
+                path = self.cwd / probe.path
+                self.baseline[probe.path] = path.stat().st_size if path.is_file() else 0
+
+    def count_from_the_start(self, probes: Iterable[Probe]) -> None:
+        """Count the lines that log probes ask for from the first one on, so that none is missed."""
+        for probe in probes:
+            if isinstance(probe, Log):
+                for stream in ("out", "err"):
+                    if sink := self._sinks.get(f"{probe.process}.{stream}"):
+                        sink.watch(probe.match)

@@ -1,0 +1,495 @@
+"""Watching a round: who is alive, who recovered and how soon, what the probes say, what the processes use.
+
+Slow while nothing is the matter (four times a second), quick while somebody is recovering, so that a recovery
+time is known to about 20 ms and a steady round costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import msgspec
+
+from ..collect import samples
+from ..collect.rows import rows
+from ..inject import Outcome
+from ..model import course as c
+from ..model import journal as j
+from ..model.experiment import FailingProbe, Readiness
+from ..model.guard import Permit
+from ..model.plan import Injection
+from ..model.probe import Invariant, Probe, Reading
+from ..model.target import Census, Identity, Seen, Selector, columns, matches
+from ..system import procs
+from ..system.clock import now_us
+from .floor import Floor
+from .loop import guarded
+
+CALM_MS = 250
+BUSY_MS = 20
+STEADY_PAUSE_MS = 100
+
+
+@dataclass(kw_only=True)
+class Disturbed:
+    """A process that an injection disturbed, until it is ready again."""
+
+    injection: int
+    process: str
+    children: int
+    """How many it had before."""
+    struck: frozenset[Identity]
+    since_us: int
+    """From here its recovery counts: the landing, or the healing of a fault that lasts."""
+    holding: bool
+    probe_ok_us: int | None = None
+    """When a readiness probe that began after `since_us` held."""
+    asking: bool = False
+    last: str = "nothing was seen of it yet"
+
+
+@dataclass(kw_only=True)
+class Watched:
+    """What is known of one role: a supervised process, or an attached one."""
+
+    main: Identity | None = None
+    ready: bool = False
+    attached: Selector | None = None
+    children: dict[int, Seen] = field(default_factory=dict)
+    calm_children: int = 0
+    stopped: set[int] = field(default_factory=set)
+
+
+class Watch:
+    """The eyes of a round."""
+
+    def __init__(self, floor: Floor) -> None:
+        self._floor = floor
+        self.roles: dict[str, Watched] = {}
+        self._disturbed: list[Disturbed] = []
+        self._before: dict[str, int] = {}
+        self._sampler = samples.Sampler()
+        self._closed = False
+        self._census: Census = ()
+        self._injured: dict[Identity, int] = {}
+        self._on_quiet: Callable[[], None] | None = None
+        self._failing_since: dict[int, int] = {}
+        self._steady_last: dict[str, bool | None] = {}
+        self._slow_told: set[int] = set()
+
+    # Who is alive.
+
+    def follow(self, process: str, main: Identity | None, *, ready: bool) -> None:
+        """The supervisor says which process is the main one of a role now, and whether it is ready."""
+        watched = self.roles.setdefault(process, Watched())
+        watched.main, watched.ready = main, ready
+
+    def attach_all(self) -> None:
+        """Find the processes under `attach`; those that are not there are looked for again at every census."""
+        for name, selector in self._floor.experiment.attach.items():
+            self.roles[name] = Watched(attached=selector)
+        self._find_attached()
+
+    def _find_attached(self) -> None:
+        lost = [one for one in self.roles.values() if one.attached and (one.main is None or not procs.alive(one.main))]
+        if not lost:
+            return
+        wanted = [self._resolved(one.attached) for one in lost if one.attached]
+        census = procs.read_census({}, columns=columns(wanted), whole=True)
+        for watched, selector in zip(lost, wanted, strict=True):
+            found = sorted(matches(selector, census), key=lambda one: one.order)
+            watched.main = found[0].identity if found else None
+            watched.ready = bool(found)
+
+    def _roots(self) -> tuple[dict[str, Identity], dict[str, Identity]]:
+        ours = {name: one.main for name, one in self.roles.items() if one.main and not one.attached}
+        theirs = {name: one.main for name, one in self.roles.items() if one.main and one.attached}
+        return ours, theirs
+
+    def census(self, wanted: frozenset[str] = frozenset(), *, whole: bool = False) -> Census:
+        """Who is alive now, in the trees of the round, or on the whole machine."""
+        ours, theirs = self._roots()
+        return procs.read_census(ours, columns=wanted, whole=whole, attached=theirs)  # type: ignore[arg-type]
+
+    def census_for(self, target: Selector) -> Census | None:
+        """The census that a choice of this target needs; None where the machine could not be read."""
+        limits = self._floor.experiment.limits
+        lists = [one for one in (*limits.allow, *limits.deny) if isinstance(one, Selector)]
+        try:
+            self._find_attached()
+            return self.census(columns([target, *lists]), whole=target.process is None)
+        except OSError as problem:
+            self._floor.note(f"the processes could not be read: {problem}", trouble=True)
+            return None
+
+    def bound(self, injection: Injection) -> Injection:
+        """An injection with its references filled in, and a pid file turned into the pid that it holds now."""
+        bound = self._floor.view.bind(injection)
+        return msgspec.structs.replace(bound, target=self._resolved(bound.target))
+
+    def _resolved(self, selector: Selector) -> Selector:
+        if selector.pid_file is None:
+            return selector
+        path = self._floor.base / selector.pid_file
+        try:
+            pid = int(path.read_text().split()[0])
+        except (OSError, ValueError, IndexError):
+            pid = -1  # Nobody: the injection will be missed, and say whom it looked for.
+        return msgspec.structs.replace(selector, pid_file=None, pid=pid)
+
+    def begin(self) -> None:
+        """Look at the trees from now on until `close`."""
+        self._look_again()
+        self._floor.loop.after(self._floor.experiment.collect.sample_every_ms, self._sample)
+
+    def close(self) -> None:
+        """Look no more."""
+        self._closed = True
+
+    def _look_again(self) -> None:
+        if self._closed:
+            return
+        self.look()
+        busy = bool(self._disturbed)
+        self._floor.loop.after(BUSY_MS if busy else CALM_MS, self._look_again)
+
+    def look(self) -> None:
+        """Take a census, and write down who came, who went and who stands still."""
+        self._find_attached()
+        self._census = self.census()
+        by_role: dict[str, dict[int, Seen]] = {name: {} for name in self.roles}
+        for one in self._census:
+            if one.role and not one.main and one.state not in ("Z", "X"):
+                by_role.setdefault(one.role, {})[one.pid] = one
+            if one.role:
+                self._look_at_state(one)
+        for name, now in by_role.items():
+            self._compare(name, now)
+        self._judge_recoveries()
+
+    def _compare(self, name: str, now: dict[int, Seen]) -> None:
+        watched = self.roles[name]
+        before, watched.children = watched.children, now
+        for pid, one in now.items():
+            if pid not in before or before[pid].identity != one.identity:
+                self._floor.record(j.ChildAppeared(process=name, who=one.identity, parent=one.parent, name=one.name))
+        for pid, one in before.items():
+            if pid not in now or now[pid].identity != one.identity:
+                number = self._injured.get(one.identity, 0)
+                stopping = self._floor.phase in ("stopping", "done")
+                cause: j.Cause = "injected" if number else "asked" if stopping else "own"
+                watched.stopped.discard(pid)
+                self._floor.record(j.ChildGone(process=name, who=one.identity, cause=cause, injection=number))
+        if not any(one.process == name for one in self._disturbed):
+            watched.calm_children = len(now)
+
+    def _look_at_state(self, one: Seen) -> None:
+        watched = self.roles.get(one.role)
+        if watched is None:
+            return
+        stopped = one.state in ("T", "t")
+        if stopped != (one.pid in watched.stopped):
+            (watched.stopped.add if stopped else watched.stopped.discard)(one.pid)
+            self._floor.record(j.StateSeen(process=one.role, who=one.identity, state=one.state))
+
+    def census_taken(self, injection: int, when: str) -> None:
+        """Write down who is alive around an injection."""
+        if self._closed:
+            return
+        self.look()
+        self._floor.record(
+            j.CensusTaken(
+                injection=injection, when="before" if when == "before" else "after", processes=rows(self._census)
+            )
+        )
+
+    # Who caused it.
+
+    def injury(self, who: Identity) -> int:
+        """The injection that was aimed at this process, 0 for none."""
+        return self._injured.get(who, 0)
+
+    def about_to_strike(self, number: int, permit: Permit, *, lasting: bool) -> None:
+        """Remember whom the injection is aimed at, before it is: the death may be heard of before the outcome."""
+        for one in permit.targets:
+            self._before[one.role] = self.roles[one.role].calm_children if one.role in self.roles else 0
+            if lasting:
+                continue
+            self._injured[one.identity] = number
+            if one.main:
+                # What a main process takes down with it was taken down by us.
+                for child in self.roles.get(one.role, Watched()).children.values():
+                    self._injured.setdefault(child.identity, number)
+
+    # Who recovered.
+
+    def struck(self, permit: Permit, outcome: Outcome, *, holds: bool) -> None:
+        """An injection was carried out: from now on its targets are watched until they are ready again."""
+        if outcome.result == "missed":
+            for one in permit.targets:
+                if self._injured.get(one.identity) == permit.injection.number and procs.alive(one.identity):
+                    del self._injured[one.identity]
+            return
+        for role in sorted({one.role for one in permit.targets if one.role}):
+            self._disturbed.append(
+                Disturbed(
+                    injection=permit.injection.number,
+                    process=role,
+                    children=self._before.get(role, 0),
+                    struck=frozenset(one.identity for one in permit.targets if one.role == role),
+                    since_us=now_us(),
+                    holding=holds,
+                )
+            )
+        self.look()
+
+    def healed(self, number: int) -> None:
+        """A fault that lasted was undone: the time of its recovery counts from here."""
+        for one in self._disturbed:
+            if one.injection == number:
+                one.holding, one.since_us, one.probe_ok_us = False, now_us(), None
+        self.look()
+
+    @property
+    def quiet(self) -> bool:
+        """Nobody is recovering."""
+        return not self._disturbed
+
+    def slow(self, process: str, longer_than_ms: int) -> Disturbed | None:
+        """Somebody of that role who has been recovering for longer than this."""
+        now = now_us()
+        for one in self._disturbed:
+            if one.process == process and not one.holding and now - one.since_us > longer_than_ms * 1000:
+                return one
+        return None
+
+    def _judge_recoveries(self) -> None:
+        for one in list(self._disturbed):
+            if one.holding or not self._is_back(one):
+                continue
+            self._disturbed.remove(one)
+            took_ms = round((max(now_us(), one.probe_ok_us or 0) - one.since_us) / 1000, 3)
+            how = f"{one.children} children are there" if one.children else "the process is there"
+            if one.probe_ok_us is not None:
+                how += ", and ready"
+            self._floor.record(j.Recovered(injection=one.injection, process=one.process, took_ms=took_ms, how=how))
+
+    def _is_back(self, one: Disturbed) -> bool:
+        watched = self.roles[one.process]
+        if watched.main is None or not procs.alive(watched.main):
+            one.last = "its main process is not there"
+            return False
+        if not watched.ready:
+            one.last = "its main process is not ready"
+            return False
+        standing = [child for child in watched.children.values() if child.state not in ("T", "t")]
+        if len(standing) < one.children:
+            one.last = f"{len(standing)} of {one.children} children are there"
+            return False
+        readiness = self._readiness(one.process)
+        if readiness is None or one.probe_ok_us is not None:
+            return True
+        self._ask_ready(one, readiness)
+        return False
+
+    def _readiness(self, process: str) -> Readiness | None:
+        spec = self._floor.experiment.processes.get(process)
+        return spec.ready if spec else None
+
+    def _ask_ready(self, one: Disturbed, readiness: Readiness) -> None:
+        if one.asking:
+            return
+        one.asking = True
+        began = now_us()
+
+        def answered(reading: Reading) -> None:
+            one.asking = False
+            if reading.held and began >= one.since_us and one in self._disturbed:
+                one.probe_ok_us = now_us()
+                self._judge_recoveries()
+            elif not reading.held:
+                one.last = reading.detail
+
+        self.ask(readiness.probe, answered, process=one.process)
+
+    def give_up_recoveries(self) -> None:
+        """The time for recovery is over: write down who is not back."""
+        for one in self._disturbed:
+            waited_ms = round((now_us() - one.since_us) / 1000, 1)
+            self._floor.record(
+                j.NotRecovered(injection=one.injection, process=one.process, waited_ms=waited_ms, detail=one.last)
+            )
+        self._disturbed.clear()
+
+    # What the probes say.
+
+    def ask(self, probe: Probe, answered: Callable[[Reading], None], *, process: str = "") -> None:
+        """Read a probe on a worker; the answer comes back on the loop, redacted."""
+        floor = self._floor
+        read = guarded(
+            lambda: floor.view.read(probe, process),
+            lambda problem: Reading(held=None, detail=f"the probe itself failed: {problem}"),
+        )
+
+        def clean(reading: Reading) -> None:
+            if not self._closed:
+                answered(msgspec.structs.replace(reading, detail=floor.redactor.clean(reading.detail)))
+
+        floor.loop.work(read, clean)
+
+    def read_steady_state(self, when: str, within_ms: int, answered: Callable[[bool, str], None]) -> None:
+        """Ask the steady-state probes over and over until all hold, or the time is over.
+
+        Afterwards, the recoveries must be over as well, and who is not back by the end is written down.
+        """
+        probes = self._floor.experiment.steady_state
+        end_us = now_us() + within_ms * 1000
+        last: dict[int, Reading] = {}
+
+        def ask_all() -> None:
+            last.clear()
+            if not probes:
+                decide()
+            for index, probe in enumerate(probes):
+                self.ask(probe, lambda reading, index=index: heard(index, reading))  # type: ignore[misc]
+
+        def heard(index: int, reading: Reading) -> None:
+            last[index] = reading
+            self._steady_changed(probes[index], reading)
+            if len(last) == len(probes):
+                decide()
+
+        def decide() -> None:
+            broken = [f"{probes[index].label}: {one.detail}" for index, one in sorted(last.items()) if not one.held]
+            settled = when == "before" or self.quiet
+            if not broken and settled:
+                answered(True, "")
+            elif now_us() >= end_us or (when == "before" and self._floor.phase != "steadying"):
+                if when == "after":
+                    self.give_up_recoveries()
+                answered(not broken, "; ".join(broken))
+            else:
+                self._floor.loop.after(STEADY_PAUSE_MS, ask_all)
+
+        ask_all()
+
+    def _steady_changed(self, probe: Probe, reading: Reading) -> None:
+        if probe.label in self._steady_last and self._steady_last[probe.label] == reading.held:
+            return
+        self._steady_last[probe.label] = reading.held
+        self._floor.record(
+            j.ProbeRead(
+                probe=probe.label,
+                role="steady",
+                held=reading.held,
+                detail=reading.detail,
+                took_ms=round(reading.took_ms, 3),
+            )
+        )
+
+    def every_probe(self) -> Iterator[Probe]:
+        """Every probe of the experiment, wherever it stands."""
+        experiment = self._floor.experiment
+        yield from experiment.steady_state
+        yield from experiment.invariants
+        yield from (one.failing.probe for one in experiment.abort_when if one.failing)
+        for spec in experiment.processes.values():
+            yield from (one.probe for one in (spec.ready, spec.alive) if one)
+
+    # What must not happen.
+
+    def guard_against(self) -> None:
+        """Watch the abort conditions from now on, all the time."""
+        for index, condition in enumerate(self._floor.experiment.abort_when):
+            if condition.failing is not None:
+                self._watch_failing(index, condition.failing)
+        if any(one.recovery for one in self._floor.experiment.abort_when):
+            self._watch_slow()
+
+    def _guarding(self) -> bool:
+        return not self._closed and self._floor.phase in ("round", "settling")
+
+    def _watch_failing(self, index: int, failing: FailingProbe) -> None:
+        held_before: list[bool | None] = []
+
+        def answered(reading: Reading) -> None:
+            if not self._guarding():
+                return
+            if not held_before or held_before[-1] != reading.held:
+                held_before[:] = [reading.held]
+                self._floor.record(
+                    j.ProbeRead(
+                        probe=failing.probe.label,
+                        role="abort",
+                        held=reading.held,
+                        detail=reading.detail,
+                        took_ms=round(reading.took_ms, 3),
+                    )
+                )
+            if reading.held:
+                self._failing_since.pop(index, None)
+            # A probe that cannot tell is no reassurance: the guard fails closed.
+            since = self._failing_since.setdefault(index, now_us()) if not reading.held else None
+            if since is not None and now_us() - since >= failing.failing_for_ms * 1000:
+                self.abort(
+                    failing.probe.label, f"{failing.probe.label} failed for {failing.failing_for_ms}: {reading.detail}"
+                )
+                return
+            self._floor.loop.after(failing.every_ms, ask)
+
+        def ask() -> None:
+            if self._guarding():
+                self.ask(failing.probe, answered)
+
+        ask()
+
+    def _watch_slow(self) -> None:
+        if not self._guarding():
+            return
+        for condition in self._floor.experiment.abort_when:
+            if condition.recovery is not None:
+                slow = self.slow(condition.recovery.of, condition.recovery.longer_than_ms)
+                if slow is not None and slow.injection not in self._slow_told:
+                    self._slow_told.add(slow.injection)
+                    limit = condition.recovery.longer_than_ms
+                    self.abort(
+                        "recovery", f"{slow.process} is not back {limit} after injection {slow.injection}: {slow.last}"
+                    )
+        self._floor.loop.after(100, self._watch_slow)
+
+    def crashed(self, process: str, moments_us: list[int]) -> None:
+        """A process died of its own; the conditions on crash rates look at the moments of all such deaths."""
+        for condition in self._floor.experiment.abort_when:
+            crashes = condition.crashes
+            if crashes is None or crashes.of != process or not self._guarding():
+                continue
+            since = moments_us[-1] - crashes.more_than.per_ms * 1000
+            if sum(moment > since for moment in moments_us) > crashes.more_than.count:
+                self.abort("crashes", f"{process} died of its own more than {crashes.more_than}")
+
+    def abort(self, guard: str, reason: str) -> None:
+        """A guard was tripped."""
+        self._floor.record(j.GuardTripped(guard=guard, reason=reason))
+        self._floor.tell(c.AbortSeen(at_ms=self._floor.now_ms, why=reason))
+
+    # What they use.
+
+    def _sample(self) -> None:
+        if self._closed:
+            return
+        trees: dict[str, list[int]] = {}
+        for one in self._census:
+            if one.role:
+                trees.setdefault(one.role, []).append(one.pid)
+        for sampled in self._sampler.take(trees):
+            self._floor.record(sampled)
+        self._floor.loop.after(self._floor.experiment.collect.sample_every_ms, self._sample)
+
+
+def world_invariants(invariants: tuple[Probe, ...]) -> tuple[list[Probe], list[Probe]]:
+    """Split invariants into those that ask the world and those that `judge` answers from the journal."""
+    of_journal: list[Probe] = [
+        one for one in invariants if isinstance(one, Invariant) and not getattr(one, "found", ())
+    ]
+    return [one for one in invariants if one not in of_journal], of_journal

@@ -1,0 +1,155 @@
+"""The cgroup freezer: a cell of our own below the cgroup that a process lives in, frozen, thawed, and taken away.
+
+Nobody but whoever is put into the cell stands still. Both versions of cgroups, whichever the target can be reached
+through; the unified hierarchy (v2) first. A cell is told by its paths alone, so that it can be undone from data.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+_PREFIX = "croupier-"
+_PACE_S = 0.002
+
+Version = Literal[1, 2]
+
+
+class Cell(NamedTuple):
+    """A cgroup that we make, and the one whose processes are moved into it and back."""
+
+    version: Version
+    path: str
+    home: str
+
+
+def lacking() -> str:
+    """What this machine lacks for it, in a sentence; "" if nothing."""
+    mounts = _mounts()
+    if not mounts:
+        return "no cgroup freezer is mounted here"
+    for version in mounts:
+        home = _home(os.getpid(), version)
+        if home and os.access(home, os.W_OK):
+            return ""
+    return "no cgroup with a freezer may be written by this user (run as root, or in a delegated cgroup)"
+
+
+def cell_for(pid: int, name: str, versions: Iterable[Version] = (2, 1)) -> Cell | None:
+    """The cell that `pid` would be put into; nothing is made yet. None where its cgroup cannot be reached."""
+    for version in versions:
+        home = _home(pid, version)
+        if home and os.access(home, os.W_OK):
+            return Cell(version, str(Path(home) / f"{_PREFIX}{name}"), home)
+    return None
+
+
+def is_frozen(cgroup: str, version: Version) -> bool:
+    """Whether a cgroup stands still, by its own switch or by one above it."""
+    if version == 1:
+        return "FROZEN" in _text(Path(cgroup) / "freezer.state")
+    return "frozen 1" in _text(Path(cgroup) / "cgroup.events")
+
+
+def confine(cell: Cell, pids: Iterable[int]) -> None:
+    """Make the cell, and move processes into it. One that is gone is left out. Raises OSError."""
+    Path(cell.path).mkdir(exist_ok=True)
+    for pid in pids:
+        _move(pid, cell.path)
+
+
+def freeze(cell: Cell) -> None:
+    """Begin to freeze; `is_frozen` says when it has come about. Raises OSError."""
+    _switch(cell, on=True)
+
+
+def thaw(cell: Cell) -> None:
+    """Let the cell go on. Raises OSError."""
+    _switch(cell, on=False)
+
+
+def dissolve(cell: Cell, within_s: float = 1.0) -> str:
+    """Thaw, move everybody back, take the cell away. Returns "" once it is gone, else what stands in the way.
+
+    Idempotent: a cell that is not there is gone.
+    """
+    path = Path(cell.path)
+    if not path.name.startswith(_PREFIX) or path.parent != Path(cell.home):
+        return f"{cell.path} is no cell of croupier's"
+    end = time.monotonic() + within_s
+    trouble = ""
+    while path.is_dir():
+        try:
+            thaw(cell)
+            for pid in members(cell):
+                _move(pid, cell.home)
+            path.rmdir()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            # Busy for as long as somebody inside is being moved, or ends.
+            trouble = str(error)
+        if time.monotonic() >= end:
+            return trouble or f"{cell.path} is still there"
+        if path.is_dir():
+            time.sleep(_PACE_S)
+    return ""
+
+
+def members(cell: Cell) -> list[int]:
+    """Who is in the cell."""
+    return [int(line) for line in _text(Path(cell.path) / "cgroup.procs").split()]
+
+
+def _switch(cell: Cell, on: bool) -> None:
+    if cell.version == 1:
+        (Path(cell.path) / "freezer.state").write_text("FROZEN" if on else "THAWED")
+    else:
+        (Path(cell.path) / "cgroup.freeze").write_text("1" if on else "0")
+
+
+def _move(pid: int, cgroup: str) -> None:
+    try:
+        (Path(cgroup) / "cgroup.procs").write_text(str(pid))
+    except ProcessLookupError:
+        pass
+
+
+def _home(pid: int, version: Version) -> str:
+    """The directory of the cgroup that `pid` lives in; "" where it cannot be seen from here."""
+    mount = _mounts().get(version)
+    if mount is None:
+        return ""
+    root, point = mount
+    for line in _text(Path(f"/proc/{pid}/cgroup")).splitlines():
+        number, controllers, path = line.split(":", 2)
+        if (number == "0") if version == 2 else ("freezer" in controllers.split(",")):
+            # The mount may show only a part of the hierarchy, as in a container.
+            inside = os.path.relpath(path, root)
+            return "" if inside.startswith("..") else str(Path(point) / inside)
+    return ""
+
+
+def _mounts() -> dict[Version, tuple[str, str]]:
+    """Where each version with a freezer is mounted: (the part of the hierarchy that is shown, the directory)."""
+    found: dict[Version, tuple[str, str]] = {}
+    for line in _text(Path("/proc/self/mountinfo")).splitlines():
+        before, _, after = line.partition(" - ")
+        fields, kind = before.split(), after.split()
+        if len(fields) < 5 or len(kind) < 3:
+            continue
+        if kind[0] == "cgroup2":
+            found.setdefault(2, (fields[3], fields[4]))
+        elif kind[0] == "cgroup" and "freezer" in kind[2].split(","):
+            found.setdefault(1, (fields[3], fields[4]))
+    return dict(sorted(found.items(), reverse=True))
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except OSError:
+        return ""

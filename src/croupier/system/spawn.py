@@ -1,0 +1,117 @@
+"""Start a process as a clean slate: a session of its own, no inherited descriptors, signals as after boot.
+
+Written for one caller, the guardian, which has a single thread: a child made by fork may run Python only then.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import resource
+import signal
+from collections.abc import Mapping, Sequence
+from typing import NoReturn
+
+from . import kernel
+
+_FILES = 1 << 20
+
+
+def start(
+    argv: Sequence[str], *, env: Mapping[str, str], cwd: str, stdout: int, stderr: int, core_limit: bool = False
+) -> tuple[int, int]:
+    """Fork and exec. Returns the pid and a descriptor that tells how it went.
+
+    The descriptor ends without a byte once the program runs, or with the text `<stage> <errno>` (see `explain`) when
+    it could not be started; then the child has ended with code 127.
+
+    The child dies by SIGKILL when the caller does, its stdin is empty, every signal has its default disposition and
+    none is blocked. `core_limit` raises the soft limit of core dumps to the hard one.
+    """
+    reader, writer = os.pipe()
+    parent = os.getpid()
+    try:
+        pid = os.fork()
+    except OSError:
+        os.close(reader)
+        os.close(writer)
+        raise
+    if pid == 0:
+        _become(argv, env, cwd, stdout, stderr, core_limit, writer, parent)
+    os.close(writer)
+    return pid, reader
+
+
+def explain(report: bytes, argv: Sequence[str], cwd: str) -> str:
+    """What a report of `start` means, in a sentence; "" for a program that runs."""
+    if not report:
+        return ""
+    stage, _, number = report.decode(errors="replace").partition(" ")
+    code = int(number) if number.isdigit() else 0
+    program = argv[0] if argv else ""
+    if stage == "chdir":
+        return f"the working directory {cwd!r} cannot be entered: {os.strerror(code)}"
+    if code == 2:
+        return f"command not found: {program!r}" + (
+            " (or the interpreter that its first line names)" * ("/" in program)
+        )
+    if code == 13:
+        return f"no permission to run {program!r}"
+    if code == 8:
+        return f"{program!r} is not a program: it has no #! line and no known format"
+    return f"{program!r} could not be started: {os.strerror(code)}"
+
+
+def _become(
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    cwd: str,
+    stdout: int,
+    stderr: int,
+    core_limit: bool,
+    writer: int,
+    parent: int,
+) -> NoReturn:
+    stage = "prepare"
+    try:
+        kernel.set_parent_death_signal(signal.SIGKILL)
+        # Our maker may have died before the line above took hold.
+        if os.getppid() != parent:
+            os._exit(127)
+        os.setsid()
+        for number in range(1, signal.NSIG):
+            try:
+                signal.signal(number, signal.SIG_DFL)
+            except (OSError, ValueError):
+                continue
+        signal.set_wakeup_fd(-1)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        if core_limit:
+            _, hard = resource.getrlimit(resource.RLIMIT_CORE)
+            resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
+        writer = _place(stdout, stderr, writer)
+        stage = "chdir"
+        os.chdir(cwd or ".")
+        stage = "exec"
+        os.execvpe(argv[0], list(argv), dict(env))
+    except OSError as error:
+        os.write(writer, f"{stage} {error.errno}".encode())
+    except BaseException:
+        os.write(writer, f"{stage} 0".encode())
+    finally:
+        os._exit(127)
+
+
+def _place(stdout: int, stderr: int, writer: int) -> int:
+    """Put the streams on 0, 1 and 2, the report on 3, and close everything else."""
+    empty = os.open(os.devnull, os.O_RDONLY)
+    # Lifted above 3 first, so that no number is overwritten before it was read.
+    lifted = [_lift(file) for file in (empty, stdout, stderr, writer)]
+    for number, file in enumerate(lifted):
+        os.dup2(file, number, inheritable=number < 3)
+    os.closerange(4, _FILES)
+    return 3
+
+
+def _lift(file: int) -> int:
+    return fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 10)
