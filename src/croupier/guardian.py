@@ -86,7 +86,11 @@ class Guardian:
         self._names: dict[Identity, str] = {}
         """Everybody whom we know to belong to a name: started by us, or seen below somebody who was."""
         self._started: set[Identity] = set()
+        self._programs: dict[str, set[str]] = {}
+        """The names under which each program (its path) was started."""
         self._starting: _Starting | None = None
+        self._never_ran: set[Identity] = set()
+        """Children that could not become their program, until they are reaped: nobody hears of their end."""
         self._ending: _Ending | None = None
         self._end_us: int | None = None
         self._oom = oom.Counter()
@@ -220,11 +224,14 @@ class Guardian:
         os.close(starting.reader)
         if report:
             self._forget(starting.who)
+            if starting.status is None:
+                self._never_ran.add(starting.who)
             self._requests.post(
                 k.Failed(reason=spawn.explain(report, starting.asked.argv, starting.asked.cwd), target=True)
             )
         else:
             self._requests.post(k.Spawned(who=starting.who))
+            self._programs.setdefault(procs.program(starting.who.pid), set()).add(starting.asked.name)
             if starting.status is not None:
                 self._tell_exit(starting.who, starting.asked.name, starting.status, oom=False)
 
@@ -257,6 +264,9 @@ class Guardian:
             if self._starting and who == self._starting.who:
                 # Whether the program ran at all is known when its report has been read.
                 self._starting.status = status
+                continue
+            if who in self._never_ran:
+                self._never_ran.discard(who)
                 continue
             self._tell_exit(who, name, status, by_oom)
 
@@ -310,18 +320,28 @@ class Guardian:
     # --- who is who --------------------------------------------------------------------------------------------------
 
     def _family(self) -> list[Identity]:
-        return [who for who in procs.family(os.getpid()) if self._starting is None or who != self._starting.who]
+        return [who for who in procs.family(os.getpid()) if self._runs(who)]
+
+    def _runs(self, who: Identity) -> bool:
+        """Not one that has yet to become its program, or could not."""
+        return who not in self._never_ran and not (self._starting and who == self._starting.who)
 
     def _members(self, name: str, *, adopted: bool = False) -> list[Identity]:
         """Everybody alive of a name, oldest first; with `adopted` only the tops of what went away from its start."""
         found = []
         for pid in procs.children(os.getpid()):
             who = procs.identity(pid)
-            if who is None or not procs.alive(who):
+            if who is None or not procs.alive(who) or not self._runs(who):
                 continue
             below = procs.family(pid)
-            # An orphan tells its name by its mark, or by that of somebody below it, or we saw it before.
-            belongs = self._names.get(who) or self._name_by_mark(pid) or self._name_of_any(below)
+            # An orphan was seen before, or tells its name by its mark, or by that of somebody below it; one that has
+            # wiped all marks is taken for a name's if no other was started from the same program.
+            belongs = (
+                self._names.get(who)
+                or self._name_by_mark(pid)
+                or self._name_of_any(below)
+                or self._name_by_program(pid)
+            )
             self._names.setdefault(who, belongs)
             for one in below:
                 # Remembered, so that it is known when it is handed to us, whatever became of its environment.
@@ -335,6 +355,10 @@ class Guardian:
 
     def _name_of_any(self, below: Iterable[Identity]) -> str:
         return next((name for one in below if (name := self._names.get(one) or self._name_by_mark(one.pid))), "")
+
+    def _name_by_program(self, pid: int) -> str:
+        names = self._programs.get(procs.program(pid), set())
+        return next(iter(names)) if len(names) == 1 else ""
 
     def _name_by_mark(self, pid: int) -> str:
         prefix = f"{k.PROCESS_MARKER}="

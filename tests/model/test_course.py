@@ -113,13 +113,23 @@ def test_a_repeated_injection_comes_again_after_its_pause():
 
 
 def test_when_time_is_up_everything_is_healed_before_recovery_is_asked_for():
-    course, commands = advance(in_round(a_plan(At(at_ms=1), lasts_ms=5_000)), c.ClockReached(at_ms=1))
+    course, _ = advance(in_round(a_plan(At(at_ms=1), lasts_ms=5_000)), c.ClockReached(at_ms=1))
+    course, _ = advance(course, c.Concluded(at_ms=2, injection=1))
     course, commands = advance(course, c.ClockReached(at_ms=5_000))
+    assert kinds(commands) == ["Enter", "HealAll", "ReadSteadyState"]
+
+
+def test_an_injection_that_is_still_at_work_when_time_is_up_is_waited_for():
+    course, _ = advance(in_round(a_plan(At(at_ms=900), lasts_ms=1_000)), c.ClockReached(at_ms=900))
+    course, commands = advance(course, c.ClockReached(at_ms=1_000))
+    assert (course.phase, commands, course.next_ms) == ("round", (), None)
+    course, commands = advance(course, c.Concluded(at_ms=5_900, injection=1))
     assert kinds(commands) == ["Enter", "HealAll", "ReadSteadyState"]
 
 
 def test_a_steady_state_that_does_not_come_back_is_still_judged():
     course, _ = advance(in_round(a_plan(At(at_ms=1), lasts_ms=5)), c.ClockReached(at_ms=1))
+    course, _ = advance(course, c.Concluded(at_ms=2, injection=1))
     course, _ = advance(course, c.ClockReached(at_ms=5))
     course, commands = advance(course, c.SteadyRead(held=False))
     assert kinds(commands) == ["Enter", "StopWorkload"]

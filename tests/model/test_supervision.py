@@ -235,6 +235,7 @@ def test_a_daemon_that_ends_well_while_starting_has_died():
         ("unexpected", crash(code=1), "backoff"),
         ("unexpected", crash(code=None), "backoff"),
         ("unexpected", crash(code=None, signal="TERM"), "backoff"),
+        ("unexpected", crash(code=0, signal="TERM"), "backoff"),
         ("unexpected", crash(code=None, signal="KILL", cause="injected"), "backoff"),
         ("unexpected", crash(code=None, signal="KILL", cause="oom"), "backoff"),
         ("always", crash(code=0), "backoff"),
@@ -304,6 +305,13 @@ def test_more_restarts_than_the_limit_are_fatal():
     assert unit.restarts == 3
 
 
+@pytest.mark.parametrize(("died_ms", "then"), [(1_499, "fatal"), (1_500, "backoff")])
+def test_a_restart_counts_until_the_window_has_passed_it(died_ms, then):
+    spec = a_spec(restart=Restart(delay_ms=Ms(500), backoff=1.0, limit=Rate(1, 1_000)))
+    again = Unit(name="web", state="ready", attempt=2, who=pid(10), last=pid(10), ready_ms=1_100, restarts_ms=(1_000,))
+    assert play(spec, (died_ms, crash()), unit=again)[0].state == then
+
+
 def test_restarts_that_are_slower_than_the_limit_go_on_for_ever():
     spec = a_spec(ready=None, restart=Restart(delay_ms=Ms(30_000), backoff=1.0, limit=Rate(1, 10_000)))
     unit, _ = play(spec, (0, StartAsked()), (0, Spawned(who=pid(1))))
@@ -369,6 +377,17 @@ def test_a_stop_sends_the_signal_then_ends_the_whole_tree():
     assert (gone.state, gone.swept, states(commands)) == ("exited", True, ["exited"])
     _, commands = play(spec, (2_500, GraceOver(attempt=1)), unit=unit)
     assert commands == (EndTree(who=pid(10)),)
+
+
+def test_a_tree_is_ended_once_so_that_a_late_order_cannot_hit_the_next_attempt():
+    unit, _ = play(a_spec(), *STARTED, (10_005, StartTimeOut(attempt=1)))
+    unit, commands = play(a_spec(), (15_005, GraceOver(attempt=1)), unit=unit)
+    assert commands == (EndTree(who=pid(10)),)
+    unit, commands = play(a_spec(), (15_006, crash(signal="KILL", code=None)), unit=unit)
+    assert (unit.state, unit.who, commands) == ("stopping", None, ())
+    assert play(a_spec(), (15_007, GraceOver(attempt=1)), unit=unit) == (unit, ())
+    unit, _ = play(a_spec(), (15_008, TreeGone()), unit=unit)
+    assert (unit.state, unit.ending, unit.trouble) == ("backoff", False, "")
 
 
 def test_a_stop_before_the_start_starts_nothing():
@@ -602,6 +621,7 @@ class World:
         """What lives besides the main process."""
         self.coming: list[tuple[int, int, UnitEvent]] = []
         self.said = 0
+        self.is_ending = False
 
     def later(self, after_ms: int, event: UnitEvent) -> None:
         self.said += 1
@@ -613,6 +633,8 @@ class World:
                 return  # It died in another way before.
             self.main = None
             self.left += self.draw.draw(st.integers(0, 1), label="orphans")
+        if isinstance(event, TreeGone):
+            self.left, self.main, self.is_ending = 0, None, False
         self.unit, commands = step(self.unit, self.spec, event, self.now_ms, ChoiceStream(0))
         for command in commands:
             self.perform(command)
@@ -626,12 +648,12 @@ class World:
             case Signal() if self.draw.draw(st.booleans(), label="heeds signals"):
                 self.later(10, Died(cause="asked", code=None, signal=command.name, who=command.who))
             case EndTree():
+                assert not self.is_ending
+                self.is_ending = True
                 if self.main is not None:
-                    self.later(1, Died(cause="asked", signal="KILL", who=self.main))
-                    self.later(1, TreeGone())
-                else:
-                    self.later(1, TreeGone())
-                self.left = 0
+                    after_ms = self.draw.draw(st.integers(0, 2), label="told after")
+                    self.later(after_ms, Died(cause="asked", signal="KILL", who=self.main))
+                self.later(1, TreeGone())
             case ArmReady() if self.draw.draw(st.booleans(), label="gets ready"):
                 self.later(50, ReadySeen(attempt=command.attempt))
             case ArmAlive() if self.draw.draw(st.booleans(), label="hangs"):

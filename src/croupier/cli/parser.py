@@ -83,6 +83,7 @@ def _with_round(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--live", action="store_true", help="allow processes that croupier did not start, if limits.allow names them"
     )
+    parser.add_argument("--max-injections", type=int, metavar="N", help="make no more than N, whatever the file allows")
     parser.add_argument("--json", action="store_true", help="print the verdict as one JSON object, and nothing else")
     parser.add_argument("--no-progress", action="store_true", help="print nothing while the round runs")
     _with_out(parser)

@@ -13,8 +13,8 @@ import msgspec
 from .. import report
 from ..load import Loaded, load_experiment
 from ..model import journal as j
-from ..model.errors import CroupierError, ExperimentError
-from ..model.plan import Plan, draw_plan, plan_json
+from ..model.errors import ExperimentError
+from ..model.plan import At, Injection, Plan, draw_plan, plan_json
 from ..registry import Catalogue, catalogue
 from ..run import Divergence, Finished, Options, compare, run_round
 from ..run.replay import recorded_plan
@@ -64,8 +64,9 @@ def run(arguments: Namespace) -> int:
     loaded = load_experiment(Path(arguments.file), known)
     seed = next((one for one in (arguments.seed, loaded.experiment.seed) if one is not None), None)
     drawn = draw_plan(loaded.experiment, secrets.randbelow(2**31) if seed is None else seed)
+    loaded = _narrowed(loaded, arguments.max_injections)
     finished = _play(loaded, drawn, known, _options(arguments), arguments)
-    return _finish(finished, loaded, arguments, ())
+    return _finish(finished, arguments, None)
 
 
 def replay(arguments: Namespace) -> int:
@@ -74,10 +75,11 @@ def replay(arguments: Namespace) -> int:
     stored = find_run(arguments.run, Path(arguments.out))
     drawn = recorded_plan(stored, known)
     loaded = _as_recorded(stored, known)
+    loaded = _narrowed(loaded, arguments.max_injections)
     finished = _play(loaded, drawn, known, _options(arguments, replay_of=stored.name), arguments)
     divergences = compare(stored.events(), finished.run.events())
     write_whole(finished.run.divergence, msgspec.json.format(msgspec.json.encode(divergences), indent=2) + b"\n")
-    return _finish(finished, loaded, arguments, divergences)
+    return _finish(finished, arguments, divergences)
 
 
 def _as_recorded(stored: RunDir, known: Catalogue) -> Loaded:
@@ -87,6 +89,17 @@ def _as_recorded(stored: RunDir, known: Catalogue) -> Loaded:
         raise ExperimentError("the journal does not say which experiment it is of", at=str(stored.journal))
     recorded = load_experiment(stored.experiment, known)
     return replace(recorded, path=Path(first.experiment_file))
+
+
+def _narrowed(loaded: Loaded, most: int | None) -> Loaded:
+    """The same experiment with a lower limit of injections: the command line may narrow, never widen."""
+    if most is None:
+        return loaded
+    if most < 0:
+        raise ExperimentError("a number of injections cannot be below 0", at="--max-injections")
+    given = loaded.experiment.limits.injections
+    limits = msgspec.structs.replace(loaded.experiment.limits, injections=most if given is None else min(most, given))
+    return replace(loaded, experiment=msgspec.structs.replace(loaded.experiment, limits=limits))
 
 
 def _options(arguments: Namespace, replay_of: str = "") -> Options:
@@ -111,7 +124,8 @@ def _play(loaded: Loaded, drawn: Plan, known: Catalogue, options: Options, argum
         return run_round(loaded, drawn, known, options, listen=view.feed, tick=view.tick)
 
 
-def _finish(finished: Finished, loaded: Loaded, arguments: Namespace, divergences: tuple[Divergence, ...]) -> int:
+def _finish(finished: Finished, arguments: Namespace, divergences: tuple[Divergence, ...] | None) -> int:
+    """Write the page and say how it went; `divergences` is None where nothing was replayed."""
     verdict, stored = finished.verdict, finished.run
     page = _try_page(stored)
     if arguments.json:
@@ -125,7 +139,7 @@ def _finish(finished: Finished, loaded: Loaded, arguments: Namespace, divergence
         for one in divergences:
             whose = f"injection {one.injection}" if one.injection else "the run"
             print(f"  {whose}: {one.what} was {one.then}, now {one.now}")
-    elif arguments.command.__name__ and hasattr(arguments, "run"):
+    elif divergences is not None:
         print("\nnothing diverged from the recorded run")
     print()
     print(report.summary(verdict))
@@ -146,9 +160,9 @@ def _shown(path: str) -> str:
 def _try_page(stored: RunDir) -> str:
     try:
         return str(write_page(stored))
-    except (CroupierError, OSError) as problem:
-        # The round is over and its verdict stands; a page that cannot be written must not change it.
-        print(f"croupier: the page could not be written: {problem}", file=sys.stderr)
+    except Exception as problem:
+        # The round is over and its verdict stands: a page that cannot be written must not change the exit code.
+        print(f"croupier: the page could not be written: {type(problem).__name__}: {problem}", file=sys.stderr)
         return ""
 
 
@@ -159,10 +173,16 @@ def _print_plan(drawn: Plan) -> None:
     table = Table(title=f"{drawn.title}: seed {drawn.seed}, {drawn.blast_radius}", title_justify="left")
     for heading in ("#", "when", "fault", "target", "lot"):
         table.add_column(heading, justify="right" if heading in ("#", "lot") else "left", overflow="fold")
-    for one in drawn.injections:
+    for one in sorted(drawn.injections, key=_when):
         table.add_row(str(one.number), str(one.trigger), str(one.fault), str(one.target), f"{one.lot:016x}"[:6])
     Console().print(table)
     print(f"the round lasts {drawn.lasts_ms / 1000:g} s after its steady state; {len(drawn.injections)} injections")
+
+
+def _when(injection: Injection) -> tuple[int, int]:
+    """Fixed moments first, in their order; then what waits for something."""
+    trigger = injection.trigger
+    return (trigger.at_ms if isinstance(trigger, At) else sys.maxsize, injection.number)
 
 
 def _print_json(value: object) -> None:

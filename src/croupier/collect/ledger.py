@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -51,7 +52,7 @@ class AckLedger:
             if written != len(line):
                 # Half an id is the id of somebody else.
                 os.ftruncate(self._fd, os.fstat(self._fd).st_size - written)
-                raise OSError(28, "No space left on device")
+                raise OSError(errno.ENOSPC, "there was only room for a part of a line")
         except OSError as problem:
             self.trouble = (
                 f"the ledger could not be written after {self.count - 1} acknowledgements: {problem.strerror}"

@@ -210,19 +210,3 @@ class LogSink:
                 os.close(fd)
             except OSError:
                 pass  # A disk may report the failure of an earlier write here; the descriptor is gone all the same.
-
-
-def read_log(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines of a stored log, the rotated part first, each with its time in µs; nothing where there is no log."""
-    for part in (path.with_name(f"{path.name}.1"), path):
-        try:
-            file = part.open(encoding="utf-8", errors="replace", newline="\n")
-        except OSError:
-            continue
-        with file:
-            for line in file:
-                if found := _STAMPED.match(line):
-                    yield int(found[1]) * 1_000_000 + int(found[2]), line[found.end() :].rstrip("\n")
-
-
-_STAMPED = re.compile(r"\+(\d+)\.(\d{6}) ", re.ASCII)

@@ -218,12 +218,15 @@ def _check_scalar(event: Any, node: Node, problems: Problems) -> None:
     _check_tag(event, node.line, problems)
     if node.kind == "text" and _UNSTORABLE.search(node.raw):
         problems.add("the text holds a NUL or half of a surrogate pair", line=node.line, hint="remove the escape")
+        # Nobody could print it in the problems that are still to come.
+        node.value = node.raw = _UNSTORABLE.sub("\ufffd", node.raw)
     elif node.kind in ("int", "float") and node.value is None:
         problems.add(f"{node} is out of range: whole numbers have 64 bits, others are finite", line=node.line)
         node.value = 0
 
 
 _UNSTORABLE = re.compile("[\0\ud800-\udfff]")
+_PAIR = re.compile("[\ud800-\udbff][\udc00-\udfff]")
 _INT = re.compile(r"[-+]?[0-9]+|0o[0-7]+|0x[0-9a-fA-F]+")
 _FLOAT = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN)")
 _NULLS = frozenset(("", "~", "null", "Null", "NULL"))
@@ -232,6 +235,9 @@ _BOOLS = {"true": True, "True": True, "TRUE": True, "false": False, "False": Fal
 
 def _scalar(event: Any, line: int, column: int) -> Node:
     raw: str = event.value
+    if event.style == '"' and _PAIR.search(raw):
+        # JSON is YAML, and writes what lies beyond the basic plane as a pair of escapes.
+        raw = _PAIR.sub(lambda found: found[0].encode("utf-16-le", "surrogatepass").decode("utf-16-le"), raw)
     if event.style in ("'", '"', "|", ">"):
         return Node("text", line, column, raw, raw)
     if raw in _NULLS:

@@ -201,7 +201,7 @@ class Reading:
                 words = [str(one) for one in kind.key_type.values]
                 result[name] = self.note(f"unknown key {name!r}", key, path, did_you_mean(name, words))
             elif isinstance(kind.key_type, types.StrType) and not _matches(kind.key_type, name):
-                result[name] = self.note(f"{name!r} is no name", key, path, _NAME_HINT)
+                result[name] = self.note(f"{name!r} is no name", key, (*path, name), _NAME_HINT)
             else:
                 result[name] = read(value, kind.value_type, (*path, name))
         return BAD if BAD in result.values() else result
@@ -376,7 +376,7 @@ class Reading:
         inner = fields_of(Abort)[ABORT_KEYS[name]]
         read = self.read(value, inner.type, (*path, name)) if value.kind != "null" else None
         if read is None:
-            return self.note(f"{name} says nothing", value, path, "see `croupier schema`")
+            return self.note(f"{name} says nothing", value, (*path, name), "see `croupier schema`")
         return BAD if read is BAD else Abort(**{inner.name: read})
 
     def _selector(self, node: Node, cls: type[Any], path: Path) -> Any:
@@ -398,7 +398,8 @@ class Reading:
         for word in ORDERS & entries.keys():
             key, value = entries[word]
             if value.value is not True:
-                values["order"] = self.note(f"{word} is true or left out", value, path, f"write order: {word}")
+                hint = f"write order: {word}"
+                values["order"] = self.note(f"{word} is true or left out", value, (*path, word), hint)
             elif "order" in values:
                 self.note("the order is given twice", key, path, "keep one of order, newest, oldest")
                 values["order"] = BAD

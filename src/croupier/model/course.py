@@ -190,6 +190,10 @@ class Course(Noun, frozen=True, kw_only=True):
     """A heap of (moment since the run began, injection)."""
     waiting: frozenset[int] = frozenset()
     """Injections whose trigger is no fixed moment and has not come yet."""
+    at_work: frozenset[int] = frozenset()
+    """Injections that were attempted and have not concluded yet."""
+    time_is_up: bool = False
+    """The round is over as soon as nothing is at work any more: no ladder is cut short by the clock."""
     holding: frozenset[int] = frozenset()
     outcome: Outcome = "completed"
     why: str = ""
@@ -199,7 +203,7 @@ class Course(Noun, frozen=True, kw_only=True):
     @property
     def next_ms(self) -> int | None:
         """The next moment at which the clock matters, since the run began; None where it does not."""
-        if self.phase != "round":
+        if self.phase != "round" or self.time_is_up:
             return None
         end = self.zero_ms + self.plan.lasts_ms
         return min(end, self.pending[0][0]) if self.pending else end
@@ -271,18 +275,26 @@ def _clock(course: Course, now_ms: int) -> Step:
     pending, due = list(course.pending), []
     while pending and pending[0][0] <= now_ms:
         due.append(heapq.heappop(pending))
-    commands: list[Command] = [Attempt(injection=number, due_ms=moment) for moment, number in due]
     if due:
-        course = msgspec.structs.replace(course, pending=tuple(pending))
-    if now_ms < course.zero_ms + course.plan.lasts_ms or commands:
-        return course, tuple(commands)
+        course = msgspec.structs.replace(
+            course, pending=tuple(pending), at_work=course.at_work | {number for _, number in due}
+        )
+        return course, tuple(Attempt(injection=number, due_ms=moment) for moment, number in due)
+    if now_ms < course.zero_ms + course.plan.lasts_ms:
+        return course, ()
+    return _time_is_up(msgspec.structs.replace(course, time_is_up=True))
+
+
+def _time_is_up(course: Course) -> Step:
+    if course.at_work:
+        return course, ()
     never = [GiveUp(injection=number) for number in sorted(course.waiting)]
     course, down = _settle(course, "the round's time is up", course.settle_ms)
     return course, (*never, *down)
 
 
 def _log(course: Course, event: LogSeen) -> Step:
-    if event.injection not in course.waiting:
+    if event.injection not in course.waiting or course.time_is_up:
         return course, ()
     trigger = course.injection(event.injection).trigger
     assert isinstance(trigger, OnLog)
@@ -290,11 +302,14 @@ def _log(course: Course, event: LogSeen) -> Step:
 
 
 def _concluded(course: Course, event: Concluded) -> Step:
+    course = msgspec.structs.replace(course, at_work=course.at_work - {event.injection})
     if event.holds:
         course = msgspec.structs.replace(course, holding=course.holding | {event.injection})
     if course.phase != "round":
         # It landed while the round was being ended: nobody else will come to heal it.
         return course, (HealAll(why=course.why or "the round is over"),) if event.holds else ()
+    if course.time_is_up:
+        return _time_is_up(course)
     commands: tuple[Command, ...] = ()
     if event.again_in_ms is not None:
         return _schedule(course, event.injection, event.at_ms + event.again_in_ms, event.at_ms)
@@ -309,6 +324,7 @@ def _concluded(course: Course, event: Concluded) -> Step:
 def _schedule(course: Course, number: int, moment_ms: int, now_ms: int) -> Step:
     course = msgspec.structs.replace(course, waiting=course.waiting - {number})
     if moment_ms <= now_ms:
+        course = msgspec.structs.replace(course, at_work=course.at_work | {number})
         return course, (Attempt(injection=number, due_ms=moment_ms),)
     pending = list(course.pending)
     heapq.heappush(pending, (moment_ms, number))

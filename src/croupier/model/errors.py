@@ -47,8 +47,8 @@ class ExperimentError(CroupierError):
 
     @property
     def every(self) -> tuple[ExperimentError, ...]:
-        """This problem and the others."""
-        return (self, *self.others)
+        """This problem and the others, each alone, as a list of problems is shown."""
+        return (ExperimentError(self.message, at=self.at, hint=self.hint), *self.others)
 
     def __str__(self) -> str:
         return "\n".join([super().__str__(), *(str(one) for one in self.others)])

@@ -37,13 +37,23 @@ class Fault:
         """How often the injection is carried out, each time on whom the selector finds then, and the ms between."""
         return 1, 0
 
-    def __str__(self) -> str:
-        said = ", ".join(
-            f"{field.encode_name} {value}"
+    @property
+    def said(self) -> str:
+        """The options that differ from their defaults, as text."""
+        return ", ".join(
+            f"{field.encode_name} {_text(value)}"
             for field in msgspec.structs.fields(self)  # type: ignore[arg-type]
             if (value := getattr(self, field.name)) != field.default
         )
-        return f"{self.kind} ({said})" if said else self.kind
+
+    def __str__(self) -> str:
+        return f"{self.kind} ({self.said})" if self.said else self.kind
+
+
+def _text(value: object) -> str:
+    if isinstance(value, tuple):
+        return " ".join(str(one) for one in value)
+    return str(value)
 
 
 class Request(Noun, frozen=True, kw_only=True):

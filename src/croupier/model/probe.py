@@ -118,6 +118,7 @@ class File(Probe, Asked, tag="file", tag_field="probe", frozen=True, kw_only=Tru
     exists: bool = True
     contains: str = ""
     matches: str = ""
+    """A regular expression, tried on each line by itself."""
     at_least: Bytes | None = None
     at_most: Bytes | None = None
     grows_by: Bytes | None = None
@@ -141,8 +142,9 @@ class Process(Probe, Asked, tag="process", tag_field="probe", frozen=True, kw_on
     at_least: int | None = None
     at_most: int | None = None
     state: str = ""
-    """One of the letters of proc(5): R, S, D, T, Z, I."""
+    """Only those in one of these states count: letters of proc(5), R, S, D, T, Z, I."""
     rss_at_most: Bytes | None = None
+    """What all of them use together."""
 
     def subject(self) -> str:
         """The role."""
@@ -158,6 +160,7 @@ class Sqlite(Probe, Asked, tag="sqlite", tag_field="probe", frozen=True, kw_only
     integrity: Literal["ok"] | None = None
     query: str = ""
     expect: str | int | float | None = None
+    """Without it, any first row will do."""
     within_ms: Ms = msgspec.field(name="within", default=Ms(10_000))
 
     def subject(self) -> str:

@@ -71,6 +71,8 @@ class Unit(Noun, frozen=True, kw_only=True):
     """`forks_away`: the command is not waited for any more; it ended well, or its daemon is known."""
     swept: bool = True
     """Nothing that was started is left, main process and descendants alike."""
+    ending: bool = False
+    """While `stopping`: `EndTree` was asked for, and is not answered yet."""
     trouble: str = ""
     """While `stopping` without being asked: why it has to go."""
 
@@ -220,7 +222,7 @@ class EndTree(Noun, frozen=True, kw_only=True):
     """End everything that was started under this name, at once. Answer with `TreeGone` when it is seen to be gone.
 
     `who` is the newest main process, dead or alive. Meant are its descendants as well, those that ran away from it,
-    and what earlier attempts left behind. It may be asked for again.
+    and what earlier attempts left behind; but nothing that is started after this was asked for.
     """
 
     who: Identity
@@ -300,7 +302,7 @@ def _first_start(scene: _Scene, event: StartAsked) -> Step:
 def _spawn(scene: _Scene, **changes: Any) -> Step:
     attempt = scene.unit.attempt + 1
     unit = scene.becomes(
-        state="starting", attempt=attempt, who=None, started_ms=None, ready_ms=None, forked=False, trouble="", **changes
+        state="starting", attempt=attempt, who=None, started_ms=None, ready_ms=None, forked=False, **changes
     )
     why = f"attempt {attempt}" if attempt > 1 else ""
     return unit, (Announce(state="starting", why=why), Spawn(attempt=attempt))
@@ -404,11 +406,10 @@ def _died_ready(scene: _Scene, event: Died) -> Step:
 
 
 def _died_stopping(scene: _Scene, event: Died) -> Step:
-    unit = scene.unit
-    if not _is_ours(unit, event) or unit.last is None:
+    if not _is_ours(scene.unit, event):
         return scene.stays()
     # The grace was for the main process. Whatever it leaves behind is of no more use to anybody.
-    return scene.becomes(who=None), (EndTree(who=unit.last),)
+    return _end_tree(scene._replace(unit=scene.becomes(who=None)))
 
 
 def _is_ours(unit: Unit, event: Died) -> bool:
@@ -441,7 +442,7 @@ def _bring_back(scene: _Scene, why: str, *first: UnitCommand) -> Step:
     recent = tuple(moment for moment in unit.restarts_ms if moment > due_ms - restart.limit.per_ms)
     if len(recent) >= restart.limit.count:
         return _end(scene, "fatal", f"{why}; restarts are limited to {restart.limit}", *first)
-    waiting = scene.becomes(state="backoff", who=None, streak=streak, restarts_ms=recent, due_ms=due_ms, trouble="")
+    waiting = scene.becomes(state="backoff", who=None, streak=streak, restarts_ms=recent, due_ms=due_ms)
     timer = Timer(kind="delay", after_ms=delay_ms, attempt=unit.attempt)
     return waiting, (Announce(state="backoff", why=why, delay_ms=delay_ms), *first, timer)
 
@@ -476,7 +477,7 @@ def _stop_while_down(scene: _Scene, event: StopAsked) -> Step:
         if unit.state == "exited":
             return asked, ()
         return _end(scene._replace(unit=asked), "exited", "asked to stop")
-    stopping = msgspec.structs.replace(asked, state="stopping")
+    stopping = msgspec.structs.replace(asked, state="stopping", ending=True)
     return stopping, (Announce(state="stopping", why="asked to stop"), EndTree(who=unit.last))
 
 
@@ -493,43 +494,46 @@ def _stop(scene: _Scene, why: str) -> Step:
     if unit.who is not None:
         return stopping, (*said, Signal(name=stop.signal.removeprefix("SIG"), who=unit.who), timer)
     if unit.forked and unit.last is not None:
-        return stopping, (*said, EndTree(who=unit.last))
+        return msgspec.structs.replace(stopping, ending=True), (*said, EndTree(who=unit.last))
     return stopping, (*said, timer)  # The answer to `Spawn` is still on its way.
 
 
 def _grace_over(scene: _Scene, event: GraceOver) -> Step:
+    return _end_tree(scene) if scene.is_current(event.attempt) else scene.stays()
+
+
+def _end_tree(scene: _Scene) -> Step:
+    """Once: a second order could be carried out late, and hit what was started since."""
     unit = scene.unit
-    if not scene.is_current(event.attempt):
+    if unit.ending:
         return scene.stays()
     if unit.last is None:
         return _gone(scene, TreeGone())
-    return unit, (EndTree(who=unit.last),)
+    return scene.becomes(ending=True), (EndTree(who=unit.last),)
 
 
 def _spawned_too_late(scene: _Scene, event: Spawned) -> Step:
     """Somebody asked for the end while the start was under way: nothing of it has been used yet."""
     if scene.unit.who is not None:
         return _stray(scene, event)
-    unit = scene.becomes(who=event.who, last=event.who, started_ms=scene.now_ms, swept=False)
+    unit = scene.becomes(who=event.who, last=event.who, started_ms=scene.now_ms, swept=False, ending=True)
     return unit, (EndTree(who=event.who),)
 
 
 def _failed_too_late(scene: _Scene, event: SpawnFailed) -> Step:
-    unit = scene.unit
-    if unit.started_ms is not None:
-        return scene.stays()
-    return _gone(scene, TreeGone()) if unit.last is None else (unit, (EndTree(who=unit.last),))
+    return scene.stays() if scene.unit.started_ms is not None else _end_tree(scene)
 
 
 def _adopted_too_late(scene: _Scene, event: Adopted) -> Step:
     if not scene.spec.forks_away or scene.is_main_known:
         return scene.stays()
-    return scene.becomes(who=event.who, last=event.who, forked=True, swept=False), (EndTree(who=event.who),)
+    unit = scene.becomes(who=event.who, last=event.who, forked=True, swept=False, ending=True)
+    return unit, (EndTree(who=event.who),)
 
 
 def _gone(scene: _Scene, event: TreeGone) -> Step:
     unit = scene.unit
-    gone = scene._replace(unit=scene.becomes(who=None, swept=True))
+    gone = scene._replace(unit=scene.becomes(who=None, swept=True, ending=False, trouble=""))
     if unit.asked or not unit.trouble:
         return _end(gone, "exited", "nothing of it is left")
     return _bring_back(gone, unit.trouble)
@@ -547,7 +551,7 @@ def _stray(scene: _Scene, event: Spawned | Adopted) -> Step:
 
 
 def _end(scene: _Scene, state: ProcessState, why: str, *then: UnitCommand) -> Step:
-    return scene.becomes(state=state, who=None, trouble=""), (Announce(state=state, why=why), *then)
+    return scene.becomes(state=state, who=None), (Announce(state=state, why=why), *then)
 
 
 def _ignore(scene: _Scene, event: UnitEvent) -> Step:
@@ -597,9 +601,9 @@ _RULES: Final[dict[ProcessState, dict[type[UnitEvent], Rule]]] = {
         Spawned: Rule("end the tree", _spawned_too_late),
         SpawnFailed: Rule("end what is left of earlier attempts; → exited where there is none", _failed_too_late),
         Adopted: Rule("end the tree", _adopted_too_late),
-        Died: Rule("end what it left behind", _died_stopping),
+        Died: Rule("end what it left behind, unless that is under way", _died_stopping),
         StopAsked: Rule("it will not come back", _stop_while_stopping),
-        GraceOver: Rule("end the tree", _grace_over),
+        GraceOver: Rule("end the tree, unless that is under way", _grace_over),
         TreeGone: Rule("→ exited if asked, else backoff or fatal", _gone),
     },
     "backoff": {

@@ -88,6 +88,22 @@ def many(count: int, one: str, more: str = "") -> str:
     return f"{count} {one if count == 1 else more or one + 's'}"
 
 
+def span(ms: float) -> str:
+    """A length of time as people say it: `340ms`, `90.1s`, `12m`."""
+    if ms < 1_000:
+        return f"{ms:.0f}ms"
+    return f"{ms / 1_000:.1f}s" if ms < 300_000 else f"{ms / 60_000:.0f}m"
+
+
+def size(count: float) -> str:
+    """A number of bytes as people say it: `17B`, `4.1KiB`, `117.7MiB`."""
+    for unit in ("B", "KiB", "MiB"):
+        if count < 1_024:
+            return f"{count:.0f}B" if unit == "B" else f"{count:.1f}{unit}"
+        count /= 1_024
+    return f"{count:.1f}GiB"
+
+
 _hanging: dict[str, threading.Thread] = {}
 _hanging_lock = threading.Lock()
 

@@ -14,8 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ..model.probe import File, Reading
-from ..model.units import Bytes, Ms
-from .answer import Deadline, answering, in_time, no, unknown, yes
+from .answer import Deadline, answering, in_time, no, size, span, unknown, yes
 from .view import View
 
 _PART = 1 << 20
@@ -43,7 +42,7 @@ def _look(probe: File, path: Path, view: View, deadline: Deadline) -> Reading:
             raise
         return no("it does not exist") if probe.exists else yes("it does not exist")
     if not probe.exists:
-        return no(f"it exists, with {Bytes(about.st_size)}")
+        return no(f"it exists, with {size(about.st_size)}")
     wrong = _wrong_size(probe, view, about.st_size) or _wrong_age(probe, about.st_mtime)
     if wrong is not None:
         return wrong
@@ -51,22 +50,22 @@ def _look(probe: File, path: Path, view: View, deadline: Deadline) -> Reading:
         if not stat.S_ISREG(about.st_mode):
             return unknown("it is no regular file, so its content cannot be asked for")
         return _look_inside(probe, path, deadline)
-    return yes(f"it exists, with {Bytes(about.st_size)}", bytes=about.st_size)
+    return yes(f"it exists, with {size(about.st_size)}", bytes=about.st_size)
 
 
-def _wrong_size(probe: File, view: View, size: int) -> Reading | None:
-    if probe.at_least is not None and size < probe.at_least:
-        return no(f"it has {Bytes(size)}, which is less than {probe.at_least}", bytes=size)
-    if probe.at_most is not None and size > probe.at_most:
-        return no(f"it has {Bytes(size)}, which is more than {probe.at_most}", bytes=size)
+def _wrong_size(probe: File, view: View, count: int) -> Reading | None:
+    if probe.at_least is not None and count < probe.at_least:
+        return no(f"it has {size(count)}, which is less than {probe.at_least}", bytes=count)
+    if probe.at_most is not None and count > probe.at_most:
+        return no(f"it has {size(count)}, which is more than {probe.at_most}", bytes=count)
     if probe.grows_by is None:
         return None
     before = view.baseline.get(probe.path)
     if before is None:
         return unknown("its size was not taken when the round began, so nobody knows whether it grew")
-    if size - before < probe.grows_by:
-        grew = f"grew by {Bytes(size - before)}" if size >= before else f"shrank by {Bytes(before - size)}"
-        return no(f"it {grew} since the round began, and {probe.grows_by} were asked for", bytes=size, before=before)
+    if count - before < probe.grows_by:
+        grew = f"grew by {size(count - before)}" if count >= before else f"shrank by {size(before - count)}"
+        return no(f"it {grew} since the round began, and {probe.grows_by} were asked for", bytes=count, before=before)
     return None
 
 
@@ -76,7 +75,7 @@ def _wrong_age(probe: File, modified: float) -> Reading | None:
     age_ms = max(0, round((time.time() - modified) * 1_000))
     if age_ms <= probe.fresh_ms:
         return None
-    return no(f"it was last written {Ms(age_ms)} ago, which is more than {probe.fresh_ms}", age_ms=age_ms)
+    return no(f"it was last written {span(age_ms)} ago, which is more than {probe.fresh_ms}", age_ms=age_ms)
 
 
 def _look_inside(probe: File, path: Path, deadline: Deadline) -> Reading:

@@ -17,8 +17,7 @@ import msgspec
 
 from ..model.errors import ExperimentError
 from ..model.probe import Heartbeat, Probe, Reading
-from ..model.units import Ms
-from .answer import answering, in_time, no, unknown, yes
+from .answer import answering, in_time, no, span, unknown, yes
 from .view import View
 
 _LONGEST_PATH = 107
@@ -50,9 +49,9 @@ def read(probe: Heartbeat, view: View) -> Reading:
 def _judge(probe: Heartbeat, age_ms: float) -> Reading:
     if age_ms > probe.every_ms:
         return no(
-            f"the last heartbeat came {Ms(age_ms)} ago, and one is due every {probe.every_ms}", age_ms=round(age_ms)
+            f"the last heartbeat came {span(age_ms)} ago, and one is due every {probe.every_ms}", age_ms=round(age_ms)
         )
-    return yes(f"the last heartbeat came {Ms(age_ms)} ago", age_ms=round(age_ms))
+    return yes(f"the last heartbeat came {span(age_ms)} ago", age_ms=round(age_ms))
 
 
 def addressed(probe: Probe, view: View, process: str) -> Probe:

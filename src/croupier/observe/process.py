@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from ..model.probe import Process, Reading
 from ..model.target import Seen
-from ..model.units import Bytes
 from ..system import procs
-from .answer import answering, many, no, yes
+from .answer import answering, many, no, size, yes
 from .view import View
 
 _STATES = {
@@ -36,11 +35,11 @@ def read(probe: Process, view: View) -> Reading:
         return yes(said, count=count)
     rss = procs.usage(one.pid for one in found).rss_bytes
     if rss > probe.rss_at_most:
-        used = f"{rss / 2**20:.1f}MiB of memory"
+        used = f"{size(rss)} of memory"
         return no(
             f"{many(count, 'process', 'processes')} of {probe.of} use {used}, more than {probe.rss_at_most}", rss=rss
         )
-    return yes(f"{said}, with {rss / 2**20:.1f}MiB of memory", count=count, rss=Bytes(rss))
+    return yes(f"{said}, with {size(rss)} of memory", count=count, rss=rss)
 
 
 def _is_picked(probe: Process, one: Seen) -> bool:

@@ -14,8 +14,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from ..model.probe import Reading, Sqlite
-from ..model.units import Bytes
-from .answer import Deadline, answering, in_time, many, no, shorten, unknown, yes
+from .answer import Deadline, answering, in_time, many, no, shorten, size, unknown, yes
 from .view import View
 
 _LARGE_BYTES = 64 << 20
@@ -38,7 +37,7 @@ def read(probe: Sqlite, view: View) -> Reading:
 
 def _ask(probe: Sqlite, path: Path, deadline: Deadline) -> Reading:
     try:
-        size = path.stat().st_size
+        bytes_on_disk = path.stat().st_size
     except FileNotFoundError:
         return no("there is no such database")
     except OSError as problem:
@@ -46,14 +45,14 @@ def _ask(probe: Sqlite, path: Path, deadline: Deadline) -> Reading:
     if not path.is_file():
         return unknown("it is no regular file")
     try:
-        return _ask_open(probe, path, size, deadline, frozen=False)
+        return _ask_open(probe, path, bytes_on_disk, deadline, frozen=False)
     except sqlite3.Error as problem:
         if not _needs_a_writable_folder(problem) or not _is_at_rest(path):
             return _explain(problem, path, probe)
     # A database in WAL mode that nobody has open, in a folder that we may not write to: the file is all there is.
     before = path.stat()
     try:
-        reading = _ask_open(probe, path, size, deadline, frozen=True)
+        reading = _ask_open(probe, path, bytes_on_disk, deadline, frozen=True)
     except sqlite3.Error as problem:
         return _explain(problem, path, probe)
     after = path.stat()
@@ -62,15 +61,16 @@ def _ask(probe: Sqlite, path: Path, deadline: Deadline) -> Reading:
     return reading
 
 
-def _ask_open(probe: Sqlite, path: Path, size: int, deadline: Deadline, *, frozen: bool) -> Reading:
+def _ask_open(probe: Sqlite, path: Path, bytes_on_disk: int, deadline: Deadline, *, frozen: bool) -> Reading:
     address = f"file:{quote(os.fspath(path.absolute()))}?mode=ro{'&immutable=1' if frozen else ''}"
     with closing(sqlite3.connect(address, uri=True, timeout=deadline.left(), isolation_level=None)) as database:
         # Text that is not UTF-8 is the program's business, and no reason to fail.
         database.text_factory = lambda raw: raw.decode(errors="replace")
         database.set_progress_handler(lambda: deadline.over, _STEPS_BETWEEN_LOOKS)
+        database.set_authorizer(_allow)
         said = []
         if probe.integrity is not None or not probe.query:
-            said.append(_check(database, size, deadline))
+            said.append(_check(database, bytes_on_disk, deadline))
         if probe.query and not any(one.held is False for one in said):
             said.append(_query(database, probe, deadline))
     # What is wrong is said before what could not be told.
@@ -82,16 +82,21 @@ def _ask_open(probe: Sqlite, path: Path, size: int, deadline: Deadline, *, froze
     return yes("; ".join(one.detail for one in said), **values)
 
 
+def _allow(action: int, *about: str | None) -> int:
+    # Read-only goes for this database alone: ATTACH, and VACUUM INTO by way of it, would make other files.
+    return sqlite3.SQLITE_DENY if action == sqlite3.SQLITE_ATTACH else sqlite3.SQLITE_OK
+
+
 def _execute(database: sqlite3.Connection, statement: str, deadline: Deadline) -> sqlite3.Cursor:
     database.execute(f"pragma busy_timeout = {max(1, int(deadline.left() * 1_000))}")
     return database.execute(statement)
 
 
-def _check(database: sqlite3.Connection, size: int, deadline: Deadline) -> Reading:
-    if size == 0:
+def _check(database: sqlite3.Connection, bytes_on_disk: int, deadline: Deadline) -> Reading:
+    if bytes_on_disk == 0:
         return unknown("the file is empty: SQLite takes that for a sound database, and it proves nothing")
     checks = ["integrity_check"]
-    if size > _LARGE_BYTES:
+    if bytes_on_disk > _LARGE_BYTES:
         # The quick one leaves out what indexes say about tables; it finds most damage in a fraction of the time.
         checks.insert(0, "quick_check")
     done = ""
@@ -100,7 +105,7 @@ def _check(database: sqlite3.Connection, size: int, deadline: Deadline) -> Readi
             rows = [str(row[0]) for row in _execute(database, f"pragma {check}({_MOST_PROBLEMS})", deadline)]
         except sqlite3.Error as problem:
             if _code(problem) == sqlite3.SQLITE_INTERRUPT and done:
-                return unknown(f"{done}, but the full check was not done in time ({Bytes(size)})")
+                return unknown(f"{done}, but the full check was not done in time ({size(bytes_on_disk)})")
             raise
         if rows != ["ok"]:
             most = " or more" if len(rows) >= _MOST_PROBLEMS else ""
@@ -170,7 +175,11 @@ def _explain(problem: sqlite3.Error, path: Path, probe: Sqlite) -> Reading:
         return unknown(
             "a transaction that was cut waits to be rolled back, and nobody has opened the database for writing since"
         )
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
+    if code == sqlite3.SQLITE_AUTH:
+        return unknown("the query is refused: it would open another file")
+    if said == "attempt to write a readonly database" and name == "SQLITE_READONLY":
+        return unknown("the query is refused: it would change the database")
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_PERM):
         if not os.access(path, os.R_OK):
             return unknown("no permission to read it")
         return unknown(f"it cannot be read without writing beside it, which is not permitted there ({name or said})")

@@ -53,7 +53,10 @@ def _resolve(host: str, port: int, deadline: Deadline) -> list[tuple[Any, ...]]:
         ipaddress.ip_address(host.partition("%")[0])
     except ValueError:
         # A name may be looked up in the network, which has a patience of its own.
-        return in_time(f"name {host}", ask, deadline.left() * 1_000)
+        try:
+            return in_time(f"name {host}", ask, deadline.left() * 1_000)
+        except TimeoutError:
+            raise socket.gaierror(socket.EAI_AGAIN, "no answer in time") from None
     return ask(socket.AI_NUMERICHOST)
 
 
@@ -70,5 +73,5 @@ def explain(problem: OSError, where: str) -> str:
         case ConnectionRefusedError():
             return f"nobody listens on {where}: connection refused"
         case socket.gaierror():
-            return f"the name in {where} is not known: {problem.strerror}"
+            return f"the name in {where} could not be looked up: {problem.strerror}"
     return f"no connection to {where}: {problem.strerror or problem}"

@@ -13,10 +13,9 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import PurePosixPath
 from statistics import median
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-import jinja2
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from croupier.model.journal import AnyEvent
 from croupier.model.verdict import Finding, InjectionRow, Verdict
@@ -29,10 +28,16 @@ from .summary import tally
 from .svg import tag
 from .timeline import legend, timeline
 
+if TYPE_CHECKING:
+    import jinja2
+
 ROWS_IN_SIGHT = 120
 MOST_ROWS = 2_000
 TELLING_ROWS = 40
 MOST_EXPERIMENT_CHARS = 200_000
+MOST_CHARS = 4_000
+"""Of any one text on the page, the experiment excepted; in tables it is SHORT."""
+SHORT = 160
 MOST_LISTED = 60
 _WORDS = {"held": "Held", "unknown": "Unknown", "violated": "Violated"}
 
@@ -101,14 +106,18 @@ def page(
         divergences_left_out=max(0, len(divergences) - 500),
         commands=_commands(story, verdict),
         argv=shlex.join(story.started.argv) if story.started else "",
-        experiment=experiment_text[:MOST_EXPERIMENT_CHARS],
+        experiment=escape(text.clean(experiment_text[:MOST_EXPERIMENT_CHARS])),
         experiment_left_out=max(0, len(experiment_text) - MOST_EXPERIMENT_CHARS),
+        sentence=_sentence,
         t=text,
     )
 
 
 @cache
 def _template() -> jinja2.Template:
+    # Imported when a page is made: a round that runs has no use for it.
+    import jinja2
+
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("croupier.report"),
         autoescape=True,
@@ -116,9 +125,18 @@ def _template() -> jinja2.Template:
         trim_blocks=True,
         lstrip_blocks=True,
         # Whatever a template prints is made harmless here, so that no line of it has to remember to.
-        finalize=lambda value: text.clean(value) if type(value) is str else value,
+        finalize=_harmless,
     )
+    environment.filters["short"] = lambda said: text.one_line(str(said), SHORT)
     return environment.get_template("page.html.j2")
+
+
+def _harmless(value: object) -> object:
+    return text.clean(_cut(value, MOST_CHARS)) if type(value) is str else value
+
+
+def _cut(said: str, most: int) -> str:
+    return said if len(said) <= most else f"{said[:most]} … ({len(said) - most:,} more characters)"
 
 
 def _shape(verdict: str, size: int = 64) -> Markup:
@@ -142,8 +160,12 @@ def _lead(verdict: Verdict) -> str:
     """One sentence on why: what the first broken promise came to, or else the first reason."""
     broken = [one for one in verdict.findings if one.held is False]
     first = (broken[0].detail if broken else "".join(verdict.reasons[:1])) or "nothing more is known"
-    first = first[:1].upper() + first[1:]
-    return first if first.endswith((".", "!", "?", "…")) else first + "."
+    return _sentence(first)
+
+
+def _sentence(said: str) -> str:
+    said = said[:1].upper() + said[1:]
+    return said if said.endswith((".", "!", "?", "…")) else said + "."
 
 
 def _more_reasons(verdict: Verdict) -> list[tuple[str, str]]:

@@ -6,7 +6,10 @@ from collections.abc import Iterable
 
 from markupsafe import Markup, escape
 
-from .text import clean
+from .text import clean, one_line
+
+LONGEST = 240
+"""Characters of a text in a drawing."""
 
 
 def tag(name: str, *inside: str, **attributes: object) -> Markup:
@@ -26,7 +29,7 @@ def tag(name: str, *inside: str, **attributes: object) -> Markup:
 
 def join(parts: Iterable[str]) -> Markup:
     """The parts one after the other, each escaped unless it is Markup."""
-    return Markup("".join(part if isinstance(part, Markup) else escape(clean(part)) for part in parts))
+    return Markup("".join(part if isinstance(part, Markup) else escape(one_line(part, LONGEST)) for part in parts))
 
 
 def _value(value: object) -> str:

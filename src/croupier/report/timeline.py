@@ -190,7 +190,8 @@ def _children(drawing: Drawing, lane: Lane, story: Story) -> None:
         drawing.plot += _bars(stops, y - 1, _CHILD + 2, "s-stopped", "stopped")
         drawing.plot += _death_marks(deaths, y - 1, _CHILD + 2)
         y += _CHILD_STEP
-    drawing.label(many(len(lane.lives), "child process"), drawing.y + _CHILD + 1, kind="quiet")
+    children = "1 child" if len(lane.lives) == 1 else f"{len(lane.lives):,} children"
+    drawing.label(children, drawing.y + _CHILD + 1, kind="quiet")
     if beyond:
         drawing.left_out.append(f"{many(beyond, 'child process')} of {lane.process} beyond {MOST_SLOTS} at a time")
     drawing.y = y
@@ -516,8 +517,9 @@ def legend(story: Story) -> list[tuple[Markup, str]]:
         for state, word in LEGEND
         if state in seen
     ]  # fmt: skip
-    if story.recoveries:
-        entries.append((_swatch(tag("rect", x=0, y=5, width=22, height=3, class_="recovering")), "recovering"))
+    for back, kind, word in ((True, "recovering", "recovering"), (False, "not-recovered", "never ready again")):
+        if any(one.back is back for one in story.recoveries):
+            entries.append((_swatch(tag("rect", x=0, y=5, width=22, height=3, class_=kind)), word))
     if story.strikes:
         entries.append((_swatch(tag("path", d="M11 1l5 5l-5 5l-5 -5z", class_="strike")), "struck"))
     if any(lane.deaths or any(life.cause for life in lane.lives) for lane in story.lanes.values()):

@@ -16,6 +16,7 @@ from types import FrameType
 
 import msgspec
 
+from ..collect.cores import why_no_cores
 from ..collect.describe import describe_environment
 from ..collect.ledger import AckLedger
 from ..collect.logs import LogSink
@@ -122,7 +123,7 @@ class Round:
             self._loop.close()
             raise
         self._sinks = {
-            f"{name}.{stream}": LogSink(run.logs / f"{name}.{stream}.log", redactor, experiment.collect.log_bytes)
+            f"{name}.{stream}": LogSink(run.logs / f"{name}.{stream}.log", redactor, experiment.collect.log_bytes // 2)
             for name in (*experiment.processes, WORKLOAD)
             for stream in ("out", "err")
         }
@@ -191,6 +192,8 @@ class Round:
     # The loop's life.
 
     def _open(self) -> None:
+        if self._plain.collect.cores and (why := why_no_cores()):
+            self.floor.note(f"no core dumps will be kept: {why}")
         for warning in self._warnings:
             self.floor.note(warning)
         if self._options.live and self._plain.attach:
@@ -282,6 +285,9 @@ class Round:
         self._watch.read_steady_state(command.when, command.within_ms, answered)
 
     def _read_invariants(self) -> None:
+        if self._ledger.trouble:
+            # A ledger that lacks acknowledgements would make a loss look like nothing.
+            self.floor.note(self._ledger.trouble, trouble=True)
         ask, of_journal = world_invariants(self.floor.experiment.invariants)
         for one in of_journal:
             options = msgspec.to_builtins(one, enc_hook=str)

@@ -139,7 +139,7 @@ class Strikes:
             for one, (rank, of) in zip(permit.targets, permit.ranks, strict=True)
         )
         plain = floor.plan.injections[number - 1].fault
-        floor.record(j.Intended(injection=number, fault=plain.kind, detail=str(plain), targets=struck))
+        floor.record(j.Intended(injection=number, fault=plain.kind, detail=plain.said, targets=struck))
         self._watch.about_to_strike(number, permit, lasting=plain.lasting_ms > 0)
         strike.decided_us = decided_us = now_us()
 

@@ -210,6 +210,8 @@ class Keeper:
         assert own is not None
         try:
             path = tuple(sys.path) if plugins else ()
+            # Files by their whole path: `recover` may come from another directory.
+            plugins = tuple(str(Path(one).absolute()) if Path(one).is_file() else one for one in plugins)
             begin = Begin(run=run_id, run_dir=str(run_dir.resolve()), croupier=own, plugins=plugins, path=path)
             answer = keeper._ask(begin)
             if isinstance(answer, Failed):

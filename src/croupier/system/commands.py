@@ -53,6 +53,8 @@ def run_command(
     """
     began = time.monotonic()
     mark = f"{os.getpid()}.{began:.6f}.{next(_numbers)}"
+    if not argv:
+        return Finished(failed="the command is empty")
     try:
         process = subprocess.Popen(
             list(argv),

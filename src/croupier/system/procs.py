@@ -129,6 +129,11 @@ def disposition(who: Identity, number: int) -> str:
     return "caught" if caught else "ignored" if ignored else "default"
 
 
+def program(pid: int) -> str:
+    """The path of the file that it runs; "" if that may not be known."""
+    return _link(f"/proc/{pid}/exe") or ""
+
+
 def environment(pid: int) -> tuple[str, ...]:
     """The `NAME=VALUE` it was started with; empty if that may not be read, or was written over."""
     return tuple(part for part in _text(f"/proc/{pid}/environ").split("\0") if part)

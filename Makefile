@@ -1,0 +1,69 @@
+# The commands of this repository. Each makes what it needs first: a virtual environment in .venv, which is made again
+# only when pyproject.toml changes.
+#
+#     make demo     a round on the notes example, about half a minute
+#     make test     every check and every test; as root it installs the Debian packages that tests need
+#     make check    what a machine can see without running anything: style, types, arrows between the layers
+#     make bench    the benchmarks, as a table
+#     make docs     write the generated pages of docs/reference again
+#     make clean    remove what these commands made; stored runs stay
+#
+# PYTHON=/path/to/python3 names the Python (3.11 or later) that .venv is made from.
+
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --quiet --disable-pip-version-check install
+SOURCES := src tests tools examples $(wildcard benchmarks)
+
+# Branches of croupier.model that tests must reach, in per cent: every rule of a round lives there.
+COVERAGE_FLOOR := 95
+
+# Words for pytest: make test ARGS="-k plan"
+ARGS :=
+
+.PHONY: demo test check bench docs clean packages
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:
+	@sed -n '/^#/!q; s/^# \{0,1\}//p' Makefile
+
+demo: $(VENV)/.for-demo
+	$(BIN)/croupier run examples/notes/experiment.yaml --seed 42
+
+test: packages $(VENV)/.for-tests
+	$(MAKE) --no-print-directory check
+	$(BIN)/python -m pytest --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_FLOOR) $(ARGS)
+
+check: $(VENV)/.for-tests
+	$(BIN)/ruff check --quiet $(SOURCES)
+	$(BIN)/ruff format --quiet --check $(SOURCES)
+	$(BIN)/mypy --no-error-summary
+	$(BIN)/lint-imports
+
+bench: $(VENV)/.for-tests
+	$(BIN)/python benchmarks/run.py
+
+docs: $(VENV)/.for-demo
+	$(BIN)/python tools/make_docs.py
+
+clean:
+	rm -rf $(VENV) build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -path ./runs -prune -o -name __pycache__ -type d -prune -exec rm -rf {} +
+
+packages:
+	@sh tools/install-debian-packages.sh
+
+# An environment whose Python is gone (the link dangles) counts as none.
+$(BIN)/python:
+	@sh tools/make-venv.sh $(VENV)
+
+$(VENV)/.for-demo: pyproject.toml | $(BIN)/python
+	@echo "installing croupier and what its examples need"
+	@$(PIP) --editable '.[examples]'
+	@touch $@
+
+$(VENV)/.for-tests: pyproject.toml | $(BIN)/python
+	@echo "installing croupier and what its tests need"
+	@$(PIP) --editable '.[dev]'
+	@touch $(VENV)/.for-demo $@
