@@ -328,7 +328,9 @@ class Guardian:
 
     def _members(self, name: str, *, adopted: bool = False) -> list[Identity]:
         """Everybody alive of a name, oldest first; with `adopted` only the tops of what went away from its start."""
-        found = []
+        self._reap()
+        found: list[Identity] = []
+        seen: dict[Identity, str] = {}
         for pid in procs.children(os.getpid()):
             who = procs.identity(pid)
             if who is None or not procs.alive(who) or not self._runs(who):
@@ -342,23 +344,25 @@ class Guardian:
                 or self._name_of_any(below)
                 or self._name_by_program(pid)
             )
-            self._names.setdefault(who, belongs)
+            seen[who] = belongs
             for one in below:
                 # Remembered, so that it is known when it is handed to us, whatever became of its environment.
-                self._names.setdefault(one, belongs)
+                seen[one] = self._names.get(one) or belongs
             if name in ("", belongs):
                 if not adopted:
                     found += [who, *below]
                 elif who not in self._started:
                     found.append(who)
+        self._names = {**{who: self._names[who] for who in self._started if who in self._names}, **seen}
         return sorted(found, key=lambda one: (one.started, one.pid))
 
     def _name_of_any(self, below: Iterable[Identity]) -> str:
         return next((name for one in below if (name := self._names.get(one) or self._name_by_mark(one.pid))), "")
 
     def _name_by_program(self, pid: int) -> str:
-        names = self._programs.get(procs.program(pid), set())
-        return next(iter(names)) if len(names) == 1 else ""
+        path = procs.program(pid)
+        names = self._programs.get(path, set())
+        return next(iter(names)) if path and len(names) == 1 else ""
 
     def _name_by_mark(self, pid: int) -> str:
         prefix = f"{k.PROCESS_MARKER}="

@@ -317,7 +317,7 @@ _TAKEN = frozenset(
 
 
 def _misfit(
-    origin: str, message: str, hint: str = "see docs/plugins.md, and croupier.testing checks all of it"
+    origin: str, message: str, hint: str = "see docs/how-to/write-a-plugin.md, and croupier.testing checks all of it"
 ) -> ExperimentError:
     return ExperimentError(message, at=f"plugin {origin}", hint=hint)
 

@@ -672,7 +672,7 @@ commands = st.lists(words.filter(str.strip), min_size=1, max_size=4).map(tuple)
         check=st.one_of(st.just(()), commands),
         sqlite=st.one_of(st.just(""), words, st.just("${state}/app.db")),
         state_file=st.one_of(st.just(""), words),
-        workers=st.booleans(),
+        children=st.booleans(),
         env=st.dictionaries(st.text("ABC_", min_size=1), words, max_size=2),
     )
 )
@@ -696,8 +696,17 @@ def test_a_first_file_explains_itself():
         template(Answers(command=()))
 
 
+def test_a_script_is_called_by_its_own_name_and_not_by_its_interpreter():
+    for command, name in (
+        (("python3.11", "-u", "notes.py"), "notes"),
+        (("node",), "app"),
+        (("/usr/bin/redis-server",), "redis-server"),
+    ):
+        assert list(load(template(Answers(command=command))).experiment.processes) == [name]
+
+
 def test_a_first_file_for_workers_spares_the_main_process():
-    experiment = load(template(Answers(command=("gunicorn", "a:b"), ready_port="8000", workers=True))).experiment
+    experiment = load(template(Answers(command=("gunicorn", "a:b"), ready_port="8000", children=True))).experiment
     assert {one.target.pick for one in experiment.faults} == {"children"}
     assert experiment.steady_state == (Tcp(port=8000),)
 

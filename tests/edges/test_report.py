@@ -405,6 +405,13 @@ def test_junit_carries_the_seed_also_when_it_is_zero() -> None:
     assert seed is not None and seed.get("value") == "0"
 
 
+def test_the_start_is_told_in_whole_seconds_of_utc() -> None:
+    verdict = msgspec.structs.replace(judge(sample.held()), started_utc="2026-11-20T19:47:44.908+00:00")
+    assert suite_of(verdict).get("timestamp") == "2026-11-20T19:47:44"
+    page = report.page(sample.held(), verdict, lambda process: (), experiment_text="")
+    assert "2026-11-20 19:47:44 UTC" in Outline(page).words
+
+
 def test_invariants_of_the_same_name_stay_apart_in_junit() -> None:
     twice = Finding(invariant="same", kind="command", held=True)
     verdict = msgspec.structs.replace(judge(sample.held()), findings=(twice, twice))

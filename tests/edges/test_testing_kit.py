@@ -860,4 +860,3 @@ def wait_until(came: Any) -> None:
     while not came():
         assert time.monotonic() < end, "it did not come to that"
         time.sleep(0.002)
-

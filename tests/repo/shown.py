@@ -1,9 +1,9 @@
 """What README and docs show: their blocks, and a shell in which the shown commands are run as a reader would.
 
-A block marked `console` is a session: lines with `$ ` are commands, the lines after each are what it prints, where `…`
-stands for anything within a line, and a line that is `…` alone for any number of lines. A command must end with 0 unless
-the next one is `echo $?`, whose printed number then says how. A `yaml`, `ini` or `python` block whose first line is
-`# name` is the file of that name. Blocks marked `text` are not run.
+A block marked `console` is a session: lines with `$ ` are commands, and the lines after each are what it prints, where
+`…` stands for anything within a line, and a line that is `…` alone for any number of lines. A command must end with 0
+unless the next one is `echo $?`, whose printed number then says how. A `yaml`, `ini` or `python` block whose first line
+is `# name` is the file of that name. Blocks marked `text` are not run.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ def blocks(page: Path) -> list[Block]:
 
 def pages(repository: Path) -> list[Path]:
     """Everything that is written for readers."""
-    tops = [one for one in repository.glob("*.md")]
+    tops = list(repository.glob("*.md"))
     below = [one for folder in ("docs", "examples") for one in (repository / folder).rglob("*.md")]
     return sorted([*tops, *below])
 
@@ -108,15 +108,19 @@ class Shell:
     MARK = "--ended-with--"
 
     def __init__(self, cwd: Path, env: Mapping[str, str]) -> None:
+        # Commands come by a pipe of their own, so that nothing which reads its standard input swallows them.
+        script, self._script = os.pipe()
         self._bash = subprocess.Popen(
-            ["bash", "--norc", "--noprofile"],
+            ["bash", "--norc", "--noprofile", f"/dev/fd/{script}"],
             cwd=cwd,
             env=env,
-            stdin=subprocess.PIPE,
+            stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
+            pass_fds=[script],
             start_new_session=True,
         )
+        os.close(script)
         # Job control, so that `%1` means what it means to a reader.
         self._write("set -m")
 
@@ -147,8 +151,7 @@ class Shell:
     def close(self) -> None:
         """End the shell, and whatever jobs it still has."""
         self._write("kill -KILL $(jobs -p) 2>/dev/null; exit 0")
-        assert self._bash.stdin is not None
-        self._bash.stdin.close()
+        os.close(self._script)
         try:
             self._bash.wait(10)
         except subprocess.TimeoutExpired:
@@ -156,6 +159,4 @@ class Shell:
             self._bash.wait()
 
     def _write(self, text: str) -> None:
-        assert self._bash.stdin is not None
-        self._bash.stdin.write(text.encode() + b"\n")
-        self._bash.stdin.flush()
+        os.write(self._script, text.encode() + b"\n")

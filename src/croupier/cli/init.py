@@ -41,7 +41,7 @@ def init(arguments: Namespace) -> int:
             or (_ask("A command that checks nothing acknowledged is lost (empty: none)", "") if ask else ""),
             "--check",
         ),
-        state_file=arguments.sqlite or "",
+        sqlite=arguments.sqlite or "",
         children=arguments.workers
         or (ask and _ask("Does it have worker processes? (y/n)", "n").lower().startswith("y")),
     )

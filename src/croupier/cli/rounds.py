@@ -28,13 +28,10 @@ def validate(arguments: Namespace) -> int:
     try:
         loaded = load_experiment(Path(arguments.file), catalogue(tuple(arguments.plugin)))
     except ExperimentError as problem:
-        problems = (problem, *getattr(problem, "others", ()))
-        if arguments.json:
-            said = [{"at": one.at, "message": one.message, "hint": one.hint} for one in problems]
-            _print_json({"valid": False, "problems": said, "warnings": []})
-        else:
-            for one in problems:
-                print(one, file=sys.stderr)
+        if not arguments.json:
+            raise
+        said = [{"at": one.at, "message": one.message, "hint": one.hint} for one in problem.every]
+        _print_json({"valid": False, "problems": said, "warnings": []})
         return problem.exit_code
     if arguments.json:
         _print_json({"valid": True, "problems": [], "warnings": [str(one) for one in loaded.warnings]})

@@ -27,8 +27,8 @@ class Answers:
     sqlite: str = ""
     """A SQLite database that must be sound at the end, like `${state}/app.db`."""
     state_file: str = ""
-    """Another file that must be there at the end."""
-    workers: bool = False
+    """A file that must be there at the end; one that is called .db, .sqlite or .sqlite3 must be a sound database."""
+    children: bool = False
     """The program has worker processes of its own, and they are what is hit."""
     env: dict[str, str] = field(default_factory=dict)
 
@@ -135,8 +135,8 @@ steady_state:
 
 
 def _wheel(name: str, answers: Answers) -> str:
-    pick = "children" if answers.workers else "main"
-    other = "main: the process itself" if answers.workers else "children: its workers"
+    pick = "children" if answers.children else "main"
+    other = "main: the process itself" if answers.children else "children: its workers"
     return f"""\
 # The wheel: at each turn the seed draws one of these. `croupier faults` lists what there is.
 faults:
@@ -177,11 +177,12 @@ def _invariants(name: str, answers: Answers) -> str:
         lines.append(f"  - command: {{run: {_list(answers.check)}, name: nothing acknowledged is lost}}")
     else:
         lines.append('  # - command: {run: [python, check.py, "${acks}"], name: nothing acknowledged is lost}')
-    if answers.sqlite:
-        lines.append(f"  - sqlite: {{path: {_quoted(answers.sqlite)}, integrity: ok}}")
-    else:
+    is_database = PurePath(answers.state_file).suffix.lower() in (".db", ".sqlite", ".sqlite3")
+    databases = [one for one in (answers.sqlite, answers.state_file if is_database else "") if one]
+    lines += [f"  - sqlite: {{path: {_quoted(one)}, integrity: ok}}" for one in databases]
+    if not databases:
         lines.append('  # - sqlite: {path: "${state}/app.db", integrity: ok}')
-    if answers.state_file:
+    if answers.state_file and not is_database:
         lines.append(f"  - file: {{path: {_quoted(answers.state_file)}, exists: true}}")
     if answers.workload:
         lines.append("  # - acks: {at_least: 10}           # with fewer promises than this nothing is proven")
@@ -190,10 +191,16 @@ def _invariants(name: str, answers: Answers) -> str:
 
 def _name(answers: Answers) -> str:
     """A name that the file may use: from the answer, else from the program."""
-    wanted = answers.name or PurePath(answers.command[0]).stem
+    program = PurePath(answers.command[0]).stem
+    if _INTERPRETER.fullmatch(PurePath(answers.command[0]).name):
+        program = next((PurePath(one).stem for one in answers.command[1:] if not one.startswith("-")), "app")
+    wanted = answers.name or program
     kept = re.sub(r"[^A-Za-z0-9_-]+", "-", wanted).strip("-_")[:63]
     kept = re.sub(r"^[^A-Za-z]+", "", kept)
     return kept if kept and kept not in ("workload", "croupier", "guardian") and not _is_word(kept) else "app"
+
+
+_INTERPRETER = re.compile(r"(python[\d.]*|node|ruby|perl|php|java|deno|bun|sh|bash)(\.exe)?")
 
 
 def _is_word(text: str) -> bool:

@@ -20,7 +20,7 @@ def junit(verdict: Verdict) -> bytes:
     title = clean(verdict.title) or "croupier"
     suite = xml.Element("testsuite", name=title, hostname="localhost", time=f"{verdict.lasted_us / 1e6:.3f}")
     if verdict.started_utc:
-        suite.set("timestamp", clean(verdict.started_utc).removesuffix("Z"))
+        suite.set("timestamp", clean(verdict.started_utc[:19]))
     _properties(suite, verdict)
     _whole(suite, title, verdict)
     names: Counter[str] = Counter()

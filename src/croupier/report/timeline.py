@@ -28,6 +28,8 @@ LEAST_WIDTH = 988
 MOST_WIDTH = 2_400
 MOST_LANES = 40
 MOST_SLOTS = 8
+OVERLAP_US = 100_000
+"""A child that replaces another may be seen before the other is seen to be gone."""
 MOST_PROBES = 12
 MOST_MARKS = 120
 """On one line; and this many strikes on children in all."""
@@ -203,7 +205,7 @@ def _slots(lives: Sequence[Life], end_us: int) -> tuple[list[list[Life]], int]:
     ends: list[int] = []
     beyond = 0
     for life in lives:
-        free = [(end, nth) for nth, end in enumerate(ends) if end <= life.start_us]
+        free = [(end, nth) for nth, end in enumerate(ends) if end <= life.start_us + OVERLAP_US]
         if free:
             nth = max(free)[1]
         elif len(slots) < MOST_SLOTS:

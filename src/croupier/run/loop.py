@@ -13,7 +13,6 @@ import queue
 import selectors
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 from ..system.clock import now_us
@@ -47,7 +46,11 @@ class Loop:
         self._posted: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._drain)
-        self._pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="croupier-probe")
+        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._workers = 0
+        self._idle = threading.Semaphore(0)
+        self._closing = threading.Lock()
+        self._closed = False
         self._running = True
 
     @property
@@ -74,10 +77,11 @@ class Loop:
         return self.at(now_us() + int(ms * 1000), call)
 
     def post(self, call: Callable[[], None]) -> None:
-        """Call on the loop's thread, soon."""
+        """Call on the loop's thread, soon; never, once the loop is closed."""
         self._posted.put(call)
         try:
-            os.write(self._wake_write, b".")
+            if not self._closed:
+                os.write(self._wake_write, b".")
         except BlockingIOError:
             pass  # The pipe is full of wake-ups already.
 
@@ -86,9 +90,20 @@ class Loop:
 
         def run() -> None:
             result = job()
-            self.post(lambda: done(result))
+            with self._closing:
+                # A worker that was abandoned must not write to a descriptor that is somebody else's by now.
+                self.post(lambda: done(result))
 
-        self._pool.submit(run)
+        self._jobs.put(run)
+        if not self._idle.acquire(blocking=False) and self._workers < WORKERS:
+            self._workers += 1
+            # Daemons, so that a probe which still blocks at the end keeps nobody from leaving.
+            self.thread(self._work_on, f"croupier-probe-{self._workers}")
+
+    def _work_on(self) -> None:
+        while True:
+            self._jobs.get()()
+            self._idle.release()
 
     def thread(self, job: Callable[[], None], name: str) -> threading.Thread:
         """Run a job on a thread of its own, started at once, however busy the workers are."""
@@ -112,10 +127,12 @@ class Loop:
 
     def close(self) -> None:
         """Let go of everything; workers that still block are abandoned."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
-        self._selector.close()
-        for fd in (self._wake_read, self._wake_write):
-            os.close(fd)
+        self._running = False
+        with self._closing:
+            self._closed = True
+            self._selector.close()
+            for fd in (self._wake_read, self._wake_write):
+                os.close(fd)
 
     def _patience(self) -> float | None:
         while self._timers and self._timers[0][2].cancelled:

@@ -42,6 +42,8 @@ class Running:
     failing_since_us: int | None = None
     told: list[s.UnitEvent] = field(default_factory=list)
     seen_ready: bool | None = None
+    ended: Identity | None = None
+    """The main process whose end was told last."""
 
 
 class Processes:
@@ -256,7 +258,9 @@ class Processes:
             self._workload_ended(message)
             return
         for name, one in self._running.items():
-            if one.unit.who == message.who:
+            # A whole tree may be told to be gone before its main process is told to have ended.
+            if message.who in (one.unit.who, one.unit.last) and one.ended != message.who:
+                one.ended = message.who
                 self._died(name, one, message)
                 return
 
@@ -287,14 +291,24 @@ class Processes:
 
     def _forked_away(self, name: str, one: Running, message: Exited) -> bool:
         """A command that daemonises ends at once; what it left behind, now the guardian's child, is the process."""
-        if not one.spec.forks_away or one.unit.state != "starting" or message.code != 0:
+        if not one.spec.forks_away or one.unit.forked or one.unit.state != "starting" or message.code != 0:
             return False
+        self._step(name, s.Died(code=0, cause="own", who=message.who))
+        self._adopt(name, one, one.unit.attempt)
+        return True
+
+    def _adopt(self, name: str, one: Running, attempt: int) -> None:
+        """Look for the daemon until it is there; the table gives up on it when its start takes too long."""
+        if one.unit.state != "starting" or one.unit.attempt != attempt:
+            return
         left = self._floor.keeper.adopted(name)
         if not left:
-            return False
+            self._floor.loop.after(20, lambda: self._adopt(name, one, attempt))
+            return
+        self._floor.note(f"{name} forked away: its daemon is {left[0]}")
         self._step(name, s.Adopted(who=left[0]))
-        self._watch.follow(name, left[0], ready=False)
-        return True
+        if one.unit.state == "starting":
+            self._watch.follow(name, left[0], ready=False)
 
     def _keep_core(self, name: str, message: Exited) -> None:
         floor, spec = self._floor, self._floor.experiment.processes[name]

@@ -301,6 +301,7 @@ class Strikes:
             active=len(self._active),
             weekday=weekday,
             minute=minute,
-            live=floor.live,
+            # A rehearsal touches nobody, so it may go as far as a live run would.
+            live=floor.live or floor.host.rehearsed,
             halted=self.halted,
         )

@@ -65,7 +65,7 @@ class RunDir:
         """The stored verdict, or None where there is none that can be read."""
         try:
             return msgspec.json.decode(self.verdict.read_bytes(), type=Verdict)
-        except (OSError, msgspec.DecodeError):
+        except (OSError, msgspec.MsgspecError, ValueError):
             return None
 
 

@@ -12,7 +12,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from fnmatch import translate
+from fnmatch import fnmatchcase, translate
 from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -267,7 +267,9 @@ def find(
 
 def named(pattern: str) -> list[int]:
     """The numbers of all processes whose short name matches a glob: the fastest question to a big machine."""
-    return list(_named(all_pids(), pattern))
+    if not HAS_PROC:
+        return [one.pid for one in read_census({}, whole=True) if fnmatchcase(one.name, pattern)]
+    return list(_named(None, pattern))
 
 
 def _shortlist(selector: Selector, roles: Mapping[int, tuple[str, bool]]) -> Iterator[int]:
@@ -281,11 +283,12 @@ def _shortlist(selector: Selector, roles: Mapping[int, tuple[str, bool]]) -> Ite
     elif selector.tree is not None:
         pids = tree(selector.tree)
     else:
-        pids = all_pids()
+        return _named(None, selector.name) if selector.name is not None else iter(all_pids())
     return _named(pids, selector.name) if selector.name is not None else iter(pids)
 
 
-def _named(pids: Iterable[int], pattern: str) -> Iterator[int]:
+def _named(pids: Iterable[int] | None, pattern: str) -> Iterator[int]:
+    """Those of the given processes, or of all, whose name matches."""
     # Names of 15 bytes may hold anything but a newline at the end; compared as bytes, decoded only for a glob.
     plain = os.fsencode(pattern) + b"\n"
     holds: Callable[[bytes], object] = plain.__eq__
@@ -293,9 +296,10 @@ def _named(pids: Iterable[int], pattern: str) -> Iterator[int]:
         expression = re.compile(translate(pattern))
         holds = lambda name: expression.match(os.fsdecode(name[:-1]))  # noqa: E731 - chosen once, called thousands of times
     open_, read, close = os.open, os.read, os.close
-    for pid in pids:
+    numbers = [name for name in os.listdir("/proc") if name[0] in "123456789"] if pids is None else map(str, pids)  # noqa: PTH208
+    for pid in numbers:
         try:
-            file = open_(f"/proc/{pid}/comm", os.O_RDONLY)
+            file = open_("/proc/" + pid + "/comm", 0)
         except OSError:
             continue
         try:
@@ -304,7 +308,7 @@ def _named(pids: Iterable[int], pattern: str) -> Iterator[int]:
             name = b""
         close(file)
         if holds(name):
-            yield pid
+            yield int(pid)
 
 
 def _roles(roots: Mapping[str, Identity], attached: Mapping[str, Identity]) -> dict[int, tuple[str, bool]]:

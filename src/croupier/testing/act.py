@@ -86,7 +86,8 @@ class RecordingAct:
 
     def key(self, target: Seen) -> str:
         """`<injection>.<nth target>`."""
-        return f"{self.permit.injection.number}.{self.permit.targets.index(target) + 1}"
+        nth = [one.identity for one in self.permit.targets].index(target.identity) + 1
+        return f"{self.permit.injection.number}.{nth}"
 
     def intend(self, record: UndoRecord) -> None:
         """Keep a record. Raises RuleBroken where the target changed before."""

@@ -208,10 +208,13 @@ class _Trial:
         thread.join(_HEAL_WITHIN_S)
         if thread.is_alive():
             self.broken(f"{when}, healing had not ended after {_HEAL_WITHIN_S:g} s", "heals-quickly")
+        # Cleaning up after another rule, it may be a rule of healing that is broken.
+        lives = "heals-what-it-did" if procs.alive(record.who) else "heals-when-gone"
+        rule = self.rule if self.rule.startswith("heals-") else lives
         if raised:
-            self.broken(f"{when}, healing raised {type(raised[0]).__name__}: {raised[0]}")
+            self.broken(f"{when}, healing raised {type(raised[0]).__name__}: {raised[0]}", rule)
         if not isinstance(answers[0], Healing):
-            self.broken(f"{when}, healing returned {answers[0]!r}, and not a Healing")
+            self.broken(f"{when}, healing returned {answers[0]!r}, and not a Healing", rule)
         healing: Healing = answers[0]
         return healing
 
@@ -221,7 +224,8 @@ class _Trial:
         for record in reversed(tuple(records)):
             healing = self.heal(record, when)
             if not healing.verified:
-                self.broken(f"{when}, healing was not verified: {healing.note or 'no note'}")
+                rule = self.rule if self.rule.startswith("heals-") else "heals-what-it-did"
+                self.broken(f"{when}, healing was not verified: {healing.note or 'no note'}", rule)
             healings.append(healing)
         return healings
 
@@ -720,6 +724,6 @@ _CHECKS: dict[str, Callable[[_Trial], bool | None]] = {
     "heals-twice": _heals_twice,
     "heals-when-gone": _heals_when_gone,
     "heals-nobody-else": _heals_nobody_else,
-    "heals-after-a-crash": _heals_after_a_crash,
     "obeys-a-halt": _obeys_a_halt,
+    "heals-after-a-crash": _heals_after_a_crash,
 }

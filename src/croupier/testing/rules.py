@@ -119,14 +119,14 @@ FAULT_RULES: dict[str, Rule] = {
             "Find the target by record.who (pid and start time) only.",
         ),
         Rule(
-            "heals-after-a-crash",
-            "Wherever croupier dies, the records on disk are enough to bring everything back.",
-            "Intend everything that is about to change before the first of it changes, and undo intents as well.",
-        ),
-        Rule(
             "obeys-a-halt",
             "When the act is halted, `inject` and `hold` return within a second.",
             "Wait by act.wait and never by time.sleep, and look at act.halted in every loop.",
+        ),
+        Rule(
+            "heals-after-a-crash",
+            "Wherever croupier dies, the records on disk are enough to bring everything back.",
+            "Intend everything that is about to change before the first of it changes, and undo intents as well.",
         ),
     )
 }
