@@ -84,6 +84,11 @@ def test_a_run_in_which_nothing_landed_proves_nothing(events):
     assert "nothing landed" in verdict.reasons[0]
 
 
+def test_an_injection_whose_outcome_was_cut_off_is_unsure_and_not_missed():
+    verdict = judge([started(), j.SteadyStateRead(when="before", held=True), *landed()[:2]])
+    assert verdict.injections[0].result == "unsure" and verdict.cut and verdict.verdict == "unknown"
+
+
 def test_a_baseline_that_was_not_met_is_unknown_and_not_held():
     events = [
         started(),

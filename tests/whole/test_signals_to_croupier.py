@@ -38,7 +38,11 @@ def a_round(**parts: Any) -> dict[str, Any]:
 
 
 def in_phase(phase: str) -> Callable[[Playing], object]:
-    return lambda playing: playing.until(j.PhaseEntered, lambda one: one.phase == phase)
+    def there(playing: Playing) -> None:
+        playing.until(j.PhaseEntered, lambda one: one.phase == phase)
+        assert eventually(lambda: len(playing.stored.own_pids()) >= 3)
+
+    return there
 
 
 def suspended(playing: Playing) -> None:

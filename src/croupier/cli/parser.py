@@ -138,6 +138,11 @@ def _run(commands: Any) -> None:
     parser = _command(commands, "run", "run a round: start, disturb, watch, judge", later("rounds", "run"), EXIT_CODES)
     parser.add_argument("file", metavar="FILE")
     parser.add_argument("--seed", type=int, help="default: the one in the file, else one drawn and printed")
+    parser.add_argument(
+        "--triage",
+        action="store_true",
+        help="when it is violated, play the same plan again and say whether it shows again",
+    )
     _with_round(parser)
 
 

@@ -60,6 +60,7 @@ def runs(arguments: Namespace) -> int:
         return 0
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, pad_edge=False)
     for heading in ("when (UTC)", "seed", "verdict", "run", "what broke"):
@@ -70,9 +71,10 @@ def runs(arguments: Namespace) -> int:
         table.add_row(
             one.started_utc[:19].replace("T", " "),
             "" if one.seed is None else str(one.seed),
-            f"[{style}]{one.verdict}[/]",
-            one.name,
-            reports.plain(one.broke),
+            Text(one.verdict, style),
+            # Plain text: what a program or a title says must not be read as markup.
+            Text(one.name),
+            Text(reports.plain(one.broke)),
         )
     Console().print(table)
     return 0

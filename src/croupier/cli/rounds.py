@@ -63,7 +63,20 @@ def run(arguments: Namespace) -> int:
     drawn = draw_plan(loaded.experiment, secrets.randbelow(2**31) if seed is None else seed)
     loaded = _narrowed(loaded, arguments.max_injections)
     finished = _play(loaded, drawn, known, _options(arguments), arguments)
-    return _finish(finished, arguments, None)
+    code = _finish(finished, arguments, None)
+    if arguments.triage and finished.verdict.verdict == "violated":
+        _triage(finished, loaded, drawn, known, arguments)
+    return code
+
+
+def _triage(finished: Finished, loaded: Loaded, drawn: Plan, known: Catalogue, arguments: Namespace) -> None:
+    """Play the same plan once more from a fresh state, and say whether it shows again; it stays a finding either way."""
+    print(f"\ntriage: the same plan, seed {drawn.seed}, once more", file=sys.stderr)
+    again = _play(loaded, drawn, known, _options(arguments, replay_of=finished.run.name), arguments)
+    _try_page(again.run)
+    shows = again.verdict.verdict == "violated"
+    said = "it shows again" if shows else f"it did not show again: {again.verdict.verdict}, so it depends on the moment"
+    print(f"triage: {said} ({_shown(again.path)})", file=sys.stderr)
 
 
 def replay(arguments: Namespace) -> int:

@@ -364,6 +364,11 @@ def _end_early(course: Course, event: StopAsked | AbortSeen | TimeBoxOver | Cann
         course = msgspec.structs.replace(course, outcome=outcome, why=why)
         return _settle(course, why, min(course.settle_ms, STOP_SETTLE_MS))
     if course.phase in _DOWN and not hurry:
-        # It is on its way down already, and what there is will be judged.
-        return msgspec.structs.replace(course, outcome=outcome, why=course.why or why), (HealAll(why=why),)
+        # It is on its way down already, and what there is will be judged; who is not back yet gets little more time.
+        course = msgspec.structs.replace(course, outcome=outcome, why=course.why or why)
+        heal = HealAll(why=why)
+        if course.phase != "settling":
+            return course, (heal,)
+        within_ms = min(course.settle_ms, STOP_SETTLE_MS)
+        return course, (heal, ReadSteadyState(when="after", within_ms=within_ms))
     return _stop(course, outcome, why, at_once=hurry)

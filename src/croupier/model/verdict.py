@@ -161,6 +161,9 @@ class _Reading:
         row = self.row(event.injection)
         row.update(fault=event.fault, detail=event.detail)
         row["targets"] = (*row.get("targets", ()), *event.targets)
+        # Until its outcome is read, it may have happened: a journal that was cut here cannot say.
+        row.setdefault("result", "unsure")
+        row.setdefault("why", "its outcome was not written down")
 
     def on_concluded(self, event: j.Concluded) -> None:
         row = self.row(event.injection)

@@ -12,6 +12,7 @@ import os
 import queue
 import selectors
 import threading
+import traceback
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -49,7 +50,8 @@ class Loop:
         self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._workers = 0
         self._idle = threading.Semaphore(0)
-        self._closing = threading.Lock()
+        # Entered again by a signal that comes while the main thread is in here.
+        self._closing = threading.RLock()
         self._closed = False
         self._running = True
 
@@ -79,20 +81,21 @@ class Loop:
     def post(self, call: Callable[[], None]) -> None:
         """Call on the loop's thread, soon; never, once the loop is closed."""
         self._posted.put(call)
-        try:
-            if not self._closed:
+        with self._closing:
+            # A thread that was abandoned must not write to a descriptor that is somebody else's by now.
+            if self._closed:
+                return
+            try:
                 os.write(self._wake_write, b".")
-        except BlockingIOError:
-            pass  # The pipe is full of wake-ups already.
+            except BlockingIOError:
+                pass  # The pipe is full of wake-ups already.
 
     def work(self, job: Callable[[], T], done: Callable[[T], None]) -> None:
         """Run a job that may block on a worker; its result comes back to the loop. The job must not raise."""
 
         def run() -> None:
             result = job()
-            with self._closing:
-                # A worker that was abandoned must not write to a descriptor that is somebody else's by now.
-                self.post(lambda: done(result))
+            self.post(lambda: done(result))
 
         self._jobs.put(run)
         if not self._idle.acquire(blocking=False) and self._workers < WORKERS:
@@ -102,8 +105,13 @@ class Loop:
 
     def _work_on(self) -> None:
         while True:
-            self._jobs.get()()
-            self._idle.release()
+            job = self._jobs.get()
+            try:
+                job()
+            except Exception:
+                traceback.print_exc()  # A defect of ours; the worker is needed for what comes next.
+            finally:
+                self._idle.release()
 
     def thread(self, job: Callable[[], None], name: str) -> threading.Thread:
         """Run a job on a thread of its own, started at once, however busy the workers are."""

@@ -105,6 +105,7 @@ class Round:
         self._broken: HarnessError | None = None
         self._closing: c.Close | None = None
         self._telling = False
+        self._woken_before: int | None = None
         self._told: list[c.Happening] = []
         self._questions: list[Probe] = []
         bindings = pick_bindings(loaded.experiment, run, plan.seed)
@@ -170,10 +171,14 @@ class Round:
 
     def finish(self) -> Finished:
         """Run the loop to its end, put everything back whatever comes, and judge."""
+        # Signals ask until the very end: one that comes while things are put back must not cut that short.
+        with self._signals():
+            return self._finish()
+
+    def _finish(self) -> Finished:
         try:
-            with self._signals():
-                self._open()
-                self._loop.run()
+            self._open()
+            self._loop.run()
         except HarnessError as problem:
             self._broken = self._broken or problem
         except Exception as problem:
@@ -353,13 +358,19 @@ class Round:
 
         kinds = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         before = {kind: signal.signal(kind, on_signal) for kind in kinds}
-        woken = signal.set_wakeup_fd(self._loop.wake_fd, warn_on_full_buffer=False)
+        self._woken_before = signal.set_wakeup_fd(self._loop.wake_fd, warn_on_full_buffer=False)
         try:
             yield
         finally:
-            signal.set_wakeup_fd(woken)
+            self._wake_no_more()
             for kind, handler in before.items():
                 signal.signal(kind, handler)
+
+    def _wake_no_more(self) -> None:
+        """The loop's descriptor is about to be closed: its number may be another file's soon."""
+        if self._woken_before is not None:
+            signal.set_wakeup_fd(self._woken_before)
+            self._woken_before = None
 
     def _stop_asked(self, by: str, at_once: bool) -> None:
         halt = self._run.path / "halt"
@@ -384,12 +395,15 @@ class Round:
                 step()
             except Exception as problem:  # One step that fails must not keep the next from being taken.
                 left.append(f"{type(problem).__name__}: {problem}")
+        self._wake_no_more()
         self._loop.close()
         return (*self._strikes.unhealed.values(), *left)
 
     def _end_all(self) -> list[str]:
         self._processes.close()
         left = self._keeper.close()
+        # Commands that we ran ourselves (probes, invariants), and what these left behind, are no children of the guardian.
+        left = [*left, *(who for who in self._keeper.end_orphans() if who not in left)]
         for sink in self._sinks.values():
             sink.close()
         self._ledger.close()

@@ -77,6 +77,8 @@ class Watch:
         self._failing_since: dict[int, int] = {}
         self._steady_last: dict[str, bool | None] = {}
         self._slow_told: set[int] = set()
+        self._steady_when = ""
+        self._steady_end_us = 0
 
     # Who is alive.
 
@@ -341,10 +343,15 @@ class Watch:
     def read_steady_state(self, when: str, within_ms: int, answered: Callable[[bool, str], None]) -> None:
         """Ask the steady-state probes over and over until all hold, or the time is over.
 
-        Afterwards, the recoveries must be over as well, and who is not back by the end is written down.
+        Afterwards, the recoveries must be over as well, and who is not back by the end is written down. Called again
+        while it is at work, it only gets less time.
         """
         probes = self._floor.experiment.steady_state
         end_us = now_us() + within_ms * 1000
+        if when == self._steady_when:
+            self._steady_end_us = min(self._steady_end_us, end_us)
+            return
+        self._steady_when, self._steady_end_us = when, end_us
         last: dict[int, Reading] = {}
 
         def ask_all() -> None:
@@ -361,11 +368,13 @@ class Watch:
                 decide()
 
         def decide() -> None:
+            if when == "after" and self._floor.phase != "settling":
+                return  # Everything is being ended by now: what a probe sees is our own doing.
             broken = [f"{probes[index].label}: {one.detail}" for index, one in sorted(last.items()) if not one.held]
             settled = when == "before" or self.quiet
             if not broken and settled:
                 answered(True, "")
-            elif now_us() >= end_us or (when == "before" and self._floor.phase != "steadying"):
+            elif now_us() >= self._steady_end_us or (when == "before" and self._floor.phase != "steadying"):
                 if when == "after":
                     self.give_up_recoveries()
                 answered(not broken, "; ".join(broken))

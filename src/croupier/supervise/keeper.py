@@ -29,6 +29,7 @@ from ..model.target import Identity
 from ..model.undo import UndoRecord, UndoStep
 from ..system import kernel, procs, signals
 from ..system.clock import now_us
+from .running import remove_running
 
 RUN_MARKER = "CROUPIER_RUN"
 PROCESS_MARKER = "CROUPIER_PROCESS"
@@ -171,7 +172,7 @@ M = TypeVar("M")
 class Keeper:
     """Croupier's hold on the guardian of one round. Every method may be called from any thread."""
 
-    def __init__(self, guardian: subprocess.Popen[bytes], requests: Wire, events: Wire, run: str) -> None:
+    def __init__(self, guardian: subprocess.Popen[bytes], requests: Wire, events: Wire, run: str, run_dir: Path) -> None:
         self.identity: Identity = procs.identity(guardian.pid) or Identity(pid=guardian.pid, started=0)
         self.unhealed: tuple[str, ...] = ()
         """After `close`: what could not be healed, and how to go on."""
@@ -179,6 +180,7 @@ class Keeper:
         self._requests = requests
         self._events = events
         self._run = run
+        self._run_dir = run_dir
         self._lock = threading.Lock()
         self._gone = False
         self._told_gone = False
@@ -204,7 +206,7 @@ class Keeper:
         finally:
             for one in theirs:
                 one.close()
-        keeper = cls(guardian, Wire(pairs[0][0]), Wire(pairs[1][0]), run_id)
+        keeper = cls(guardian, Wire(pairs[0][0]), Wire(pairs[1][0]), run_id, run_dir)
         _subreapers.hold()
         own = procs.identity(os.getpid())
         assert own is not None
@@ -321,6 +323,9 @@ class Keeper:
             self._end_guardian()
             left = self.end_orphans()
             self.unhealed = tuple(f"{one.fault} on {one.who} ({one.key})" for one in self._open.values())
+            if not left and not self.unhealed:
+                # Done in the guardian's place: nothing is left that `recover` should find.
+                remove_running(self._run_dir, self._run)
         self._requests.close()
         self._events.close()
         try:
