@@ -130,7 +130,7 @@ def _write(path: Path, count: int) -> None:
 
 
 _JUDGE = """
-import resource, sys, time
+import sys, time
 from pathlib import Path
 from croupier.model.verdict import judge
 from croupier.store import read_journal
@@ -138,7 +138,9 @@ began = time.perf_counter()
 verdict = judge(read_journal(Path(sys.argv[1])))
 took = time.perf_counter() - began
 assert verdict.landed
-print(took, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000)
+# Not ru_maxrss: that remembers the size of the parent from before the exec.
+status = Path("/proc/self/status").read_text()
+print(took, int(status.split("VmHWM:")[1].split()[0]) / 1000)
 """
 
 

@@ -25,12 +25,15 @@ from croupier.run import Options, run_round
 
 EVERY_MS = 100
 INJECTIONS = 100
+APP = "import signal, time; signal.signal(signal.SIGUSR1, lambda *_: None); print('up', flush=True); time.sleep(600)"
 EXPERIMENT = f"""
 version: 1
 title: signals
 hypothesis: A signal is delivered within a millisecond of the decision.
 processes:
-  app: {{command: [{sys.executable}, -c, "import signal, time; signal.signal(signal.SIGUSR1, lambda *_: None); print('up', flush=True); time.sleep(600)"], ready: {{log: {{process: app, match: up}}}}}}
+  app:
+    command: [{sys.executable}, -c, "{APP}"]
+    ready: {{log: {{process: app, match: up}}}}
 steady_state: [{{process: {{of: app, at_least: 1}}}}]
 faults: [{{kill: {{signal: USR1}}, target: {{process: app}}}}]
 schedule: {{every: {EVERY_MS}ms, for: {EVERY_MS * (INJECTIONS + 1)}ms}}

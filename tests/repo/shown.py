@@ -141,11 +141,8 @@ class Shell:
                 printed += chunk
         said = printed[: found.start()].decode(errors="replace")
         # What bash says of its jobs is not what the command prints.
-        lines = [
-            line
-            for line in said.splitlines()
-            if not re.match(r"\[\d+\]|bash: line \d+: +\d+ (Killed|Terminated)", line)
-        ]
+        job = re.compile(r"\[\d+\]|\S+: line \d+: +\d+ (Killed|Terminated)")
+        lines = [line for line in said.splitlines() if not job.match(line)]
         return int(found[1]), "".join(f"{line}\n" for line in lines)
 
     def close(self) -> None:

@@ -131,7 +131,7 @@ class Stored:
 
     def known(self) -> list[Identity]:
         """Everybody whom the journal says was started or seen, the workload, and whom the apps themselves wrote down."""
-        kinds = (j.ProcessStarted, j.ChildAppeared, j.WorkloadStarted)
+        kinds = (j.ProcessStarted, j.ProcessReady, j.ChildAppeared, j.WorkloadStarted)
         seen = {one.who for one in self.all() if isinstance(one, kinds)}
         return [*seen, *self.own_pids()]
 
@@ -200,8 +200,12 @@ class Playing:
         return Stored(journals[0].parent)
 
     def _journals(self) -> list[Path]:
-        found = {*self._out.glob("*/*/journal.jsonl")} - self._before
-        return sorted(path for path in found if not path.parent.is_symlink())
+        found = sorted({*self._out.glob("*/*/journal.jsonl")} - self._before)
+        return [path for path in found if not path.parent.is_symlink() and self._is_ours(path)]
+
+    def _is_ours(self, journal: Path) -> bool:
+        first = next(iter(Stored(journal.parent).all()), None)
+        return isinstance(first, j.RunStarted) and first.pid == self.process.pid
 
     def ended_with(self) -> str:
         """What it said, if it has ended."""

@@ -70,7 +70,7 @@ def run(arguments: Namespace) -> int:
 
 
 def _triage(finished: Finished, loaded: Loaded, drawn: Plan, known: Catalogue, arguments: Namespace) -> None:
-    """Play the same plan once more from a fresh state, and say whether it shows again; it stays a finding either way."""
+    """Play the same plan once more from a fresh state, and say whether it shows again. It stays a finding."""
     print(f"\ntriage: the same plan, seed {drawn.seed}, once more", file=sys.stderr)
     again = _play(loaded, drawn, known, _options(arguments, replay_of=finished.run.name), arguments)
     _try_page(again.run)

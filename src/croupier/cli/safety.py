@@ -12,7 +12,7 @@ from .. import recover as healing
 
 def halt(arguments: Namespace) -> int:
     """Stop running rounds at once."""
-    ended = healing.halt(arguments.run)
+    ended = healing.halt(arguments.run or None)
     if not ended:
         print("no round is running")
         return 0

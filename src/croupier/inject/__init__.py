@@ -63,7 +63,7 @@ class Act(Protocol):
         """Deliver a signal to exactly this process. False if it is gone. Raises PermissionError."""
 
     def wait(self, ms: float, until: Callable[[], bool] | None = None) -> bool:
-        """Wait so long, or until something is true or the round is halted; True in the last two cases."""
+        """Wait so long, or until something is true (True), or the round is halted (False; ask `halted`)."""
 
     def key(self, target: Seen) -> str:
         """The key for this target's undo record: `<injection>.<nth target>`."""

@@ -176,10 +176,13 @@ class _Writer:
         return self._beside(cls, "probe", self.world)
 
     def _abort(self, cls: type[Any]) -> Schema:
-        fields = fields_of(cls)
+        fields, docs = fields_of(cls), field_docs(cls)
         written = self._one_key(inspect.getdoc(cls) or "", {})
         written["properties"] = {
-            key: next(one for one in self.of(fields[name].type)["anyOf"] if "$ref" in one)
+            key: {
+                **next(one for one in self.of(fields[name].type)["anyOf"] if "$ref" in one),
+                "description": docs.get(name, ""),
+            }
             for key, name in ABORT_KEYS.items()
         }
         return written

@@ -32,11 +32,17 @@ class Restart(Noun, frozen=True, kw_only=True):
     """
 
     when: Literal["never", "unexpected", "always"] = "unexpected"
+    """`unexpected`: after a signal, or an exit code that is not listed; `always`: after any end."""
     delay_ms: Ms = msgspec.field(name="delay", default=Ms(500))
+    """Before the first restart in a row."""
     backoff: Annotated[float, msgspec.Meta(ge=1, le=100)] = 2.0
+    """By how much each further delay is longer."""
     max_delay_ms: Ms = msgspec.field(name="max_delay", default=Ms(30_000))
+    """No delay is longer. Once ready for as long as this, a process starts from `delay` again."""
     jitter_percent: Annotated[int, msgspec.Meta(ge=0, le=100)] = msgspec.field(name="jitter", default=0)
+    """Up to so many per cent are added to each delay, drawn from the seed."""
     limit: Rate = Rate(5, 60_000)
+    """More restarts than this make the process *fatal*, and end the round."""
     exit_codes: tuple[int, ...] = (0,)
     """What counts as expected, for `unexpected`."""
 
@@ -45,7 +51,9 @@ class Stop(Noun, frozen=True, kw_only=True):
     """How a process is asked to end: the signal, and how long before the whole tree is killed."""
 
     signal: SignalName = "TERM"
+    """Sent to the main process."""
     grace_ms: Ms = msgspec.field(name="grace", default=Ms(5_000))
+    """Then the whole tree is killed."""
 
 
 class Readiness(Noun, frozen=True, kw_only=True):
@@ -56,21 +64,28 @@ class Readiness(Noun, frozen=True, kw_only=True):
     """Ready: how long a start may take, else the process has failed to start. Alive: how long it may fail before
     the process is restarted."""
     every_ms: Ms = msgspec.field(name="every", default=Ms(100))
+    """From one answer to the next question."""
 
 
 class ProcessSpec(Noun, frozen=True, kw_only=True):
     """A process that croupier starts and supervises, with everything that it starts in turn."""
 
     command: tuple[str, ...]
+    """A program and its arguments. There is no shell."""
     env: dict[str, str] = {}
+    """On top of the operator's environment."""
     cwd: str = ""
     """Relative to the experiment file; its directory by default."""
     ready: Readiness | None = None
+    """When it counts as ready; without it, once it has stayed up for `start_grace`."""
     alive: Readiness | None = None
+    """Asked while it is ready; when it fails for too long, the process is restarted."""
     start_grace_ms: Ms = msgspec.field(name="start_grace", default=Ms(0))
     """Must stay up this long to count as started, where there is no `ready`."""
     restart: Restart = Restart()
+    """Whether, and how soon, it is brought back."""
     stop: Stop = Stop()
+    """How it is ended."""
     forks_away: bool = False
     """The command daemonises: its end is no death, and the process that it leaves behind is the main one."""
     needs: tuple[Name, ...] = ()
@@ -81,9 +96,13 @@ class Workload(Noun, frozen=True, kw_only=True):
     """What uses the program during the round. Lines `ack ID` that it prints are acknowledgements."""
 
     command: tuple[str, ...]
+    """A program and its arguments. There is no shell."""
     env: dict[str, str] = {}
+    """On top of the operator's environment."""
     cwd: str = ""
+    """Relative to the experiment file; its directory by default."""
     stop: Stop = Stop()
+    """How it is ended when the round is over."""
     exit_codes: tuple[int, ...] = (0,)
     """How it may end by itself; anything else means that evidence is missing."""
 
@@ -92,22 +111,29 @@ class LogTrigger(Noun, frozen=True, kw_only=True):
     """A process prints a line that matches; `nth` counts matches from 1."""
 
     process: str
+    """Who prints it; a name under `processes`."""
     match: str
+    """A regular expression (Python's), searched in each line."""
     nth: Annotated[int, msgspec.Meta(ge=1)] = 1
+    """The how-manieth match is meant."""
 
 
 class On(Noun, frozen=True, kw_only=True):
     """A moment that the program under test makes: here, a line of its log."""
 
     log: LogTrigger
+    """The line to wait for."""
     plus_ms: Ms = msgspec.field(name="plus", default=Ms(0))
+    """So long after it."""
 
 
 class After(Noun, frozen=True, kw_only=True):
     """So long after another injection was carried out; injections are numbered from 1 in the order of the file."""
 
     injection: Annotated[int, msgspec.Meta(ge=1)]
+    """Its number."""
     plus_ms: Ms = msgspec.field(name="plus", default=Ms(0))
+    """So long after it."""
 
 
 class WheelEntry(Noun, frozen=True, kw_only=True):
@@ -115,8 +141,11 @@ class WheelEntry(Noun, frozen=True, kw_only=True):
 
     fault: Fault
     target: Selector
+    """Whom it may hit."""
     weight: Weight = 1
+    """How often it is drawn, against the other weights. 0 is never."""
     when_blast_radius: dict[BlastRadius, Weight] = {}
+    """Stage to weight, where it is another one there."""
 
     def weight_at(self, stage: BlastRadius) -> int:
         """The weight that counts in this stage."""
@@ -128,17 +157,24 @@ class ExactInjection(Noun, frozen=True, kw_only=True):
 
     fault: Fault
     target: Selector
+    """Whom it hits."""
     at_ms: Ms | None = msgspec.field(name="at", default=None)
+    """So long after the steady state was seen."""
     after: After | None = None
+    """After another injection."""
     on: On | None = None
+    """When the program does something."""
 
 
 class Schedule(Noun, frozen=True, kw_only=True):
     """When the wheel turns: every so often, give or take `jitter`, for so long."""
 
     every_ms: Ms = msgspec.field(name="every")
+    """From one turn to the next."""
     for_ms: Ms = msgspec.field(name="for")
+    """From the steady state to the end of the round."""
     jitter_ms: Ms = msgspec.field(name="jitter", default=Ms(0))
+    """Each turn comes up to so much earlier or later."""
 
 
 class Window(Noun, frozen=True, kw_only=True):
@@ -147,26 +183,35 @@ class Window(Noun, frozen=True, kw_only=True):
     days: tuple[Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"], ...] = (
         "mon", "tue", "wed", "thu", "fri", "sat", "sun",
     )  # fmt: skip
+    """All by default."""
     start: Annotated[str, msgspec.Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$")] = msgspec.field(
         name="from", default="00:00"
     )
+    """`HH:MM`."""
     end: Annotated[str, msgspec.Meta(pattern=r"^(([01]\d|2[0-3]):[0-5]\d|24:00)$")] = msgspec.field(
         name="to", default="24:00"
     )
     """Earlier than `from`: the window runs over midnight."""
     zone: str = "UTC"
+    """An IANA name, like `Europe/Berlin`."""
 
 
 class Limits(Noun, frozen=True, kw_only=True):
     """The blast radius, in numbers and names. What croupier did not start gets one injection unless said otherwise."""
 
     injections: Annotated[int, msgspec.Meta(ge=0)] | None = None
+    """The most that one round makes; without it, one on processes that croupier did not start, and any number on its
+    own."""
     rate: Rate = Rate(60, 60_000)
+    """The most in any window of time."""
     concurrent: Annotated[int, msgspec.Meta(ge=1)] = 1
+    """The most faults that hold somebody at the same time."""
     allow: tuple[Selector | str, ...] = ()
     """Names (globs) of processes, or selectors. Where it is not empty, nothing else may be touched."""
     deny: tuple[Selector | str, ...] = ()
+    """Names (globs) of processes, or selectors, that may not be touched, whatever `allow` says."""
     window: Window | None = None
+    """Outside of it, nothing is injected."""
     time_box_ms: Ms | None = msgspec.field(name="time_box", default=None)
     """The whole round, start to stop; by default the schedule plus ten minutes."""
 
@@ -176,29 +221,38 @@ class FailingProbe(Noun, frozen=True, kw_only=True):
 
     probe: Probe
     failing_for_ms: Ms = msgspec.field(name="failing_for", default=Ms(0))
+    """How long it may fail in a row."""
     every_ms: Ms = msgspec.field(name="every", default=Ms(500))
+    """From one answer to the next question."""
 
 
 class CrashRate(Noun, frozen=True, kw_only=True):
     """Deaths that no injection caused may not come faster than this."""
 
     of: str
+    """A name under `processes`."""
     more_than: Rate
+    """The round is ended when there are more."""
 
 
 class SlowRecovery(Noun, frozen=True, kw_only=True):
     """No recovery may take longer than this."""
 
     of: str
+    """A name under `processes` or `attach`."""
     longer_than_ms: Ms = msgspec.field(name="longer_than")
+    """The round is ended when one takes longer."""
 
 
 class Abort(Noun, frozen=True, kw_only=True):
     """One condition that ends the round at once; exactly one of the three is given."""
 
     failing: FailingProbe | None = None
+    """A probe that fails for too long."""
     crashes: CrashRate | None = None
+    """Deaths that no injection caused."""
     recovery: SlowRecovery | None = None
+    """A recovery that does not come."""
 
 
 class Collect(Noun, frozen=True, kw_only=True):
@@ -207,6 +261,7 @@ class Collect(Noun, frozen=True, kw_only=True):
     log_bytes: Bytes = msgspec.field(name="log_size", default=Bytes(20 * 2**20))
     """Per process; then its log is rotated once, so at most twice this stays on disk."""
     sample_every_ms: Ms = msgspec.field(name="sample_every", default=Ms(1_000))
+    """How often CPU, memory, open files and threads of each tree are written down."""
     cores: bool = False
     """Raise the core limit of started processes, keep dumps, and ask gdb for a back-trace where it is there."""
     redact: tuple[str, ...] = ()
@@ -217,24 +272,42 @@ class Experiment(Noun, frozen=True, kw_only=True):
     """Everything that one file says."""
 
     version: Literal[1]
+    """Of this format."""
     title: Annotated[str, msgspec.Meta(min_length=1, max_length=200)]
+    """What the round shows; the folder of its runs is named after it."""
     hypothesis: Annotated[str, msgspec.Meta(min_length=1, max_length=2_000)]
+    """What must stay true, in a sentence."""
     blast_radius: BlastRadius = "local"
+    """The stage. It chooses weights on the wheel, and stands in the journal."""
     seed: int | None = None
+    """Unless one is given on the command line."""
     processes: dict[Name, ProcessSpec] = {}
+    """Name to what croupier starts and supervises."""
     attach: dict[Name, Selector] = {}
+    """Name to how a process that croupier did not start is found. Only rehearsed, unless `--live` is given and
+    `limits.allow` names it."""
     workload: Workload | None = None
+    """What uses the program during the round."""
     steady_state: tuple[Probe, ...] = ()
+    """Health: gates the start, and has to hold again after."""
     steady_within_ms: Ms = msgspec.field(name="steady_within", default=Ms(30_000))
+    """How long the steady state may take to come before the round."""
     faults: tuple[WheelEntry, ...] = ()
+    """The wheel."""
     schedule: Schedule | None = None
+    """When the wheel turns."""
     injections: tuple[ExactInjection, ...] = ()
+    """Exact injections, beside the wheel or instead of it."""
     limits: Limits = Limits()
+    """What holds the blast radius."""
     abort_when: tuple[Abort, ...] = ()
+    """Conditions that end the round, watched all the time."""
     settle_ms: Ms = msgspec.field(name="settle", default=Ms(30_000))
     """How long recovery and the steady state may take to come back once the last fault is healed."""
     invariants: tuple[Probe, ...] = ()
+    """The questions at the end."""
     collect: Collect = Collect()
+    """What is gathered beside the journal."""
 
     def selectors(self) -> Iterator[Selector]:
         """Every selector in the file."""

@@ -60,8 +60,11 @@ class Request(Noun, frozen=True, kw_only=True):
     """A graceful trigger: ask the program to go by a request, before any signal."""
 
     url: str
+    """The address."""
     method: str = "POST"
+    """The request method."""
     within_ms: Ms = msgspec.field(name="within", default=Ms(2_000))
+    """How long the answer may take."""
 
 
 class Kill(Fault, Noun, tag="kill", tag_field="fault", frozen=True, kw_only=True):
@@ -76,11 +79,17 @@ class Kill(Fault, Noun, tag="kill", tag_field="fault", frozen=True, kw_only=True
     kind: ClassVar[str] = "kill"
 
     signal: SignalName = "KILL"
+    """The first signal, with or without `SIG`."""
     then: SignalName | tuple[SignalName, ...] = ()
+    """What follows, one or several, while it still lives."""
     grace_ms: Ms = msgspec.field(name="grace", default=Ms(5_000))
+    """How long each step is given."""
     ask: Request | tuple[str, ...] | None = None
+    """A graceful way out, tried first: a request, or a command."""
     repeat: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 1
+    """How many times in all."""
     every_ms: Ms = msgspec.field(name="every", default=Ms(1_000))
+    """From one repetition to the next."""
 
     @property
     def ladder(self) -> tuple[str, ...]:
@@ -98,22 +107,28 @@ class Duty(Noun, frozen=True, kw_only=True):
     """A duty cycle: held for `on`, let go for `off`, over and over."""
 
     on_ms: Ms = msgspec.field(name="on")
+    """It stands still for so long."""
     off_ms: Ms = msgspec.field(name="off")
+    """It goes on for so long."""
 
 
 class Suspend(Fault, Noun, tag="suspend", tag_field="fault", frozen=True, kw_only=True):
     """Stop a process where it stands, and let it go on after a while.
 
-    `how`: `stop` sends SIGSTOP (the parent may notice), `freezer` uses the cgroup freezer (nobody is told, and the
-    whole cgroup stops). `tree` stops the descendants of each target as well.
+    `how`: `stop` sends SIGSTOP (the parent may notice), `freezer` uses the cgroup freezer (nobody is
+    told; the targets are put into a cgroup of their own for it). `tree` stops the descendants of each target as well.
     """
 
     kind: ClassVar[str] = "suspend"
 
     for_ms: Ms = msgspec.field(name="for")
+    """From the stop to the healing."""
     how: Literal["stop", "freezer"] = "stop"
+    """The way of stopping."""
     tree: bool = False
+    """Whether its descendants stop as well."""
     duty: Duty | None = None
+    """Stop and go, over and over, instead of one long stop."""
 
     @property
     def lasting_ms(self) -> int:

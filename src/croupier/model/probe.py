@@ -47,6 +47,7 @@ class Asked(Noun, frozen=True, kw_only=True):
     name: str = ""
     """What people read in the verdict; made from the probe where it is empty."""
     within_ms: Ms = msgspec.field(name="within", default=Ms(2_000))
+    """How long the whole attempt may take; then it has failed."""
 
 
 class Http(Probe, Asked, tag="http", tag_field="probe", frozen=True, kw_only=True):
@@ -55,11 +56,17 @@ class Http(Probe, Asked, tag="http", tag_field="probe", frozen=True, kw_only=Tru
     kind: ClassVar[str] = "http"
 
     url: str
+    """The address, `http` or `https`."""
     method: str = "GET"
+    """The request method."""
     status: int | tuple[int, ...] = 200
+    """The status expected, or several."""
     contains: str = ""
+    """A text that the body must hold."""
     headers: dict[str, str] = {}
+    """Header to value."""
     body: str = ""
+    """Sent with the request."""
 
     def subject(self) -> str:
         """The address asked."""
@@ -74,6 +81,7 @@ class Tcp(Probe, Asked, tag="tcp", tag_field="probe", frozen=True, kw_only=True)
     port: Port | str
     """A number, or text that `${port.name}` turns into one."""
     host: str = "127.0.0.1"
+    """Where."""
 
     def subject(self) -> str:
         """The address asked."""
@@ -86,9 +94,13 @@ class Command(Probe, Asked, tag="command", tag_field="probe", frozen=True, kw_on
     kind: ClassVar[str] = "command"
 
     run: tuple[str, ...]
+    """A program and its arguments. There is no shell."""
     exit: int = 0
+    """The exit code expected."""
     env: dict[str, str] = {}
+    """On top of the operator's environment."""
     within_ms: Ms = msgspec.field(name="within", default=Ms(30_000))
+    """Then it is ended, with all that it started."""
 
     def subject(self) -> str:
         """The command line."""
@@ -101,8 +113,11 @@ class Log(Probe, Asked, tag="log", tag_field="probe", frozen=True, kw_only=True)
     kind: ClassVar[str] = "log"
 
     process: str
+    """A name under `processes`, or `workload`."""
     match: str
+    """A regular expression (Python's), searched in each line."""
     absent: bool = False
+    """No line may match, instead of one."""
 
     def subject(self) -> str:
         """The process and the pattern."""
@@ -115,12 +130,17 @@ class File(Probe, Asked, tag="file", tag_field="probe", frozen=True, kw_only=Tru
     kind: ClassVar[str] = "file"
 
     path: str
+    """Relative to the experiment file."""
     exists: bool = True
+    """Whether it must be there, or must not."""
     contains: str = ""
+    """A text that it must hold."""
     matches: str = ""
     """A regular expression, tried on each line by itself."""
     at_least: Bytes | None = None
+    """The smallest size."""
     at_most: Bytes | None = None
+    """The largest size."""
     grows_by: Bytes | None = None
     """Since the steady state was first seen."""
     fresh_ms: Ms | None = msgspec.field(name="fresh", default=None)
@@ -137,10 +157,15 @@ class Process(Probe, Asked, tag="process", tag_field="probe", frozen=True, kw_on
     kind: ClassVar[str] = "process"
 
     of: str
+    """A name under `processes` or `attach`."""
     pick: Literal["main", "children", "tree"] = "tree"
+    """Who is counted: the main process, its descendants, or both."""
     count: int | None = None
+    """Exactly so many."""
     at_least: int | None = None
+    """No fewer."""
     at_most: int | None = None
+    """No more."""
     state: str = ""
     """Only those in one of these states count: letters of proc(5), R, S, D, T, Z, I."""
     rss_at_most: Bytes | None = None
@@ -157,11 +182,15 @@ class Sqlite(Probe, Asked, tag="sqlite", tag_field="probe", frozen=True, kw_only
     kind: ClassVar[str] = "sqlite"
 
     path: str
+    """Relative to the experiment file."""
     integrity: Literal["ok"] | None = None
+    """Ask `PRAGMA integrity_check`."""
     query: str = ""
+    """A query that only reads."""
     expect: str | int | float | None = None
     """Without it, any first row will do."""
     within_ms: Ms = msgspec.field(name="within", default=Ms(10_000))
+    """How long the whole attempt may take."""
 
     def subject(self) -> str:
         """The database, and the query."""
@@ -177,8 +206,11 @@ class Heartbeat(Probe, Asked, tag="heartbeat", tag_field="probe", frozen=True, k
     kind: ClassVar[str] = "heartbeat"
 
     every_ms: Ms = msgspec.field(name="every")
+    """The longest pause."""
     path: str = ""
+    """The file or the socket; relative to the experiment file."""
     socket: bool = False
+    """A Unix datagram socket, instead of a file that is touched."""
 
     def subject(self) -> str:
         """The path, and the pace."""
@@ -198,9 +230,13 @@ class Recovery(Invariant, Asked, tag="recovery", tag_field="probe", frozen=True,
     kind: ClassVar[str] = "recovery"
 
     of: str
+    """A name under `processes` or `attach`."""
     every: Under | None = None
+    """Holds for each recovery."""
     mean: Under | None = None
+    """Holds for their mean."""
     p95: Under | None = None
+    """Holds for the 95th percentile (nearest rank)."""
 
     def subject(self) -> str:
         """The process and the bounds."""
@@ -216,8 +252,11 @@ class Restarts(Invariant, Asked, tag="restarts", tag_field="probe", frozen=True,
     kind: ClassVar[str] = "restarts"
 
     of: str
+    """A name under `processes`."""
     at_most: int | None = None
+    """No more restarts."""
     at_least: int | None = None
+    """No fewer restarts."""
 
     def subject(self) -> str:
         """The process."""
@@ -234,8 +273,11 @@ class Acks(Invariant, Asked, tag="acks", tag_field="probe", frozen=True, kw_only
     kind: ClassVar[str] = "acks"
 
     found: tuple[str, ...] = ()
+    """A command that prints the ids that are there, one a line."""
     at_least: int = 1
+    """With fewer acknowledgements nothing is proven."""
     within_ms: Ms = msgspec.field(name="within", default=Ms(30_000))
+    """How long `found` may take."""
 
     def subject(self) -> str:
         """What is compared."""
@@ -248,8 +290,11 @@ class Crashes(Invariant, Asked, tag="crashes", tag_field="probe", frozen=True, k
     kind: ClassVar[str] = "crashes"
 
     of: str
+    """A name under `processes`."""
     at_most: int | None = None
+    """No more such deaths."""
     rate: Rate | None = None
+    """No more such deaths in any window of time."""
 
     def subject(self) -> str:
         """The process."""

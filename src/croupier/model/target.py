@@ -41,8 +41,11 @@ class Cmdline(Noun, frozen=True, kw_only=True):
     """How a full command line is compared: the arguments joined by single spaces. All that are given must hold."""
 
     exact: str | None = None
+    """The whole of it."""
     glob: str | None = None
+    """A glob over the whole of it."""
     regex: str | None = None
+    """A regular expression (Python's), searched in it."""
 
     def holds(self, cmdline: str) -> bool:
         """Whether a command line, joined by spaces, is meant."""
@@ -70,13 +73,17 @@ class Selector(Noun, frozen=True, kw_only=True):
     exe: str | None = None
     """Glob over the path of the executable."""
     cmdline: Cmdline | None = None
+    """A glob over the arguments, joined by single spaces; or how they are compared."""
     pid: int | None = None
+    """A process number."""
     pid_file: str | None = None
+    """A file that begins with the pid; read each time. Relative to the experiment file."""
     parent: int | None = None
     """The pid of the direct parent."""
     tree: int | None = None
     """This pid and all its descendants."""
     user: str | None = None
+    """The name of the user whom it runs as."""
     port: int | None = None
     """A TCP or UDP port that the process listens on."""
     cgroup: str | None = None
@@ -84,8 +91,11 @@ class Selector(Noun, frozen=True, kw_only=True):
     env: str | None = None
     """`NAME` or `NAME=VALUE` in the environment that the process was started with."""
     older_than_ms: Ms | None = msgspec.field(name="older_than", default=None)
+    """Started longer ago than this."""
     younger_than_ms: Ms | None = msgspec.field(name="younger_than", default=None)
+    """Started more lately than this."""
     order: Literal["random", "newest", "oldest"] = "random"
+    """Who is taken first, if not all are."""
     count: Annotated[int, msgspec.Meta(ge=1)] | Literal["all"] | None = None
     """How many to take, default 1."""
     percent: Percent | None = None

@@ -295,6 +295,8 @@ class _Reading:
             doubts.insert(0, "the round never came to its steady state")
         if self.ended is None:
             doubts.append("the journal ends without its last line")
+        elif self.ended.outcome == "aborted" and not any(self.ended.why in one for one in doubts):
+            doubts.insert(0, f"the round was aborted: {self.ended.why}")
         doubts += [f"still disturbed: {one}" for one in self.unhealed()]
         if broken:
             return "violated", (*broken, *doubts)

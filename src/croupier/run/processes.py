@@ -42,6 +42,8 @@ class Running:
     failing_since_us: int | None = None
     told: list[s.UnitEvent] = field(default_factory=list)
     seen_ready: bool | None = None
+    why: str = ""
+    """Why it is in its state."""
     ended: Identity | None = None
     """The main process whose end was told last."""
 
@@ -106,6 +108,7 @@ class Processes:
     def _perform(self, name: str, one: Running, command: s.UnitCommand) -> None:
         match command:
             case s.Announce():
+                one.why = command.why
                 self._floor.record(
                     j.ProcessMoved(process=name, state=command.state, why=command.why, delay_ms=command.delay_ms)
                 )
@@ -197,7 +200,7 @@ class Processes:
             self._tell_ready()
         if unit.state == "fatal" and self._floor.phase in ("starting", "steadying", "round"):
             self._floor.tell(
-                c.CannotStart(at_ms=self._floor.now_ms, why=f"{name} is fatal: it will not be started again")
+                c.CannotStart(at_ms=self._floor.now_ms, why=f"{name} is fatal, and not started again: {one.why}")
             )
         if unit.state in ("exited", "fatal"):
             self._all_stopped()
@@ -260,6 +263,9 @@ class Processes:
         for name, one in self._running.items():
             # A whole tree may be told to be gone before its main process is told to have ended.
             if message.who in (one.unit.who, one.unit.last) and one.ended != message.who:
+                if not self._is_asked(one) and self._watch.undecided(message.who):
+                    self._watch.when_decided(lambda: self.exited(message))
+                    return
                 one.ended = message.who
                 self._died(name, one, message)
                 return
@@ -268,8 +274,7 @@ class Processes:
         if self._forked_away(name, one, message):
             return
         number = self._watch.injury(message.who)
-        asked = one.unit.state == "stopping" or one.unit.asked
-        cause: j.Cause = "asked" if asked else "injected" if number else "oom" if message.oom else "own"
+        cause: j.Cause = "asked" if self._is_asked(one) else "injected" if number else "oom" if message.oom else "own"
         self._floor.record(
             j.ProcessExited(
                 process=name,
@@ -289,6 +294,10 @@ class Processes:
             self._watch.crashed(name, moments)
         self._step(name, s.Died(code=message.code, signal=message.signal, cause=cause, who=message.who))
 
+    @staticmethod
+    def _is_asked(one: Running) -> bool:
+        return one.unit.state == "stopping" or one.unit.asked
+
     def _forked_away(self, name: str, one: Running, message: Exited) -> bool:
         """A command that daemonises ends at once; what it left behind, now the guardian's child, is the process."""
         if not one.spec.forks_away or one.unit.forked or one.unit.state != "starting" or message.code != 0:
@@ -297,13 +306,15 @@ class Processes:
         self._adopt(name, one, one.unit.attempt)
         return True
 
-    def _adopt(self, name: str, one: Running, attempt: int) -> None:
+    def _adopt(self, name: str, one: Running, attempt: int, seen: Identity | None = None) -> None:
         """Look for the daemon until it is there; the table gives up on it when its start takes too long."""
         if one.unit.state != "starting" or one.unit.attempt != attempt:
             return
         left = self._floor.keeper.adopted(name)
-        if not left:
-            self._floor.loop.after(20, lambda: self._adopt(name, one, attempt))
+        if not left or left[0] != seen:
+            # Seen twice: who forks twice leaves a process in between behind for a moment.
+            pause_ms = 100 if left else 20
+            self._floor.loop.after(pause_ms, lambda: self._adopt(name, one, attempt, left[0] if left else None))
             return
         self._floor.note(f"{name} forked away: its daemon is {left[0]}")
         self._step(name, s.Adopted(who=left[0]))

@@ -34,7 +34,8 @@ class Strike:
         self.decided_us = decided_us
         self.thread: threading.Thread | None = None
         self.timer: Timer | None = None
-        self.landed = threading.Event()
+        self.reached: set[Identity] = set()
+        """Whom a signal of ours was delivered to."""
         self.healing = False
         self.env: Mapping[str, str] = floor.env
         self.cwd = str(floor.base)
@@ -70,17 +71,26 @@ class Strike:
 
     def signal(self, who: Identity, name: str) -> bool:
         """Send a signal to exactly this process; False where it is gone."""
-        return signals.send(who, name)
+        before = who in self.reached
+        # Said first: the death may be heard of before the call returns.
+        self.reached.add(who)
+        sent = False
+        try:
+            sent = signals.send(who, name)
+        finally:
+            if not sent and not before:
+                self.reached.discard(who)
+        return sent
 
     def wait(self, ms: float, until: Callable[[], bool] | None = None) -> bool:
-        """Wait until the condition holds, the time is over or the strike is halted; False only for the time."""
+        """Wait until the condition holds (True), the time is over, or the strike is halted (False; ask `halted`)."""
         end_us = now_us() + int(ms * 1000)
         pause = 0.0005
         while True:
-            if self._halt.is_set() or (until is not None and until()):
+            if until is not None and until():
                 return True
             left = (end_us - now_us()) / 1e6
-            if left <= 0:
+            if left <= 0 or self._halt.is_set():
                 return False
             self._halt.wait(left if until is None else min(left, pause))
             # Quick at first, for what happens at once; then gentle.
@@ -140,7 +150,7 @@ class Strikes:
         )
         plain = floor.plan.injections[number - 1].fault
         floor.record(j.Intended(injection=number, fault=plain.kind, detail=plain.said, targets=struck))
-        self._watch.about_to_strike(number, permit, lasting=plain.lasting_ms > 0)
+        self._watch.about_to_strike(number, permit, lasting=plain.lasting_ms > 0, reached=strike.reached.__contains__)
         strike.decided_us = decided_us = now_us()
 
         def act() -> None:

@@ -22,6 +22,7 @@ from ..model.plan import Injection
 from ..model.probe import Invariant, Probe, Reading
 from ..model.target import Census, Identity, Seen, Selector, columns, matches
 from ..system import procs
+from ..system.names import Names
 from ..system.clock import now_us
 from .floor import Floor
 from .loop import guarded
@@ -29,6 +30,7 @@ from .loop import guarded
 CALM_MS = 250
 BUSY_MS = 20
 STEADY_PAUSE_MS = 100
+UNDECIDED_MS = 1_000
 
 
 @dataclass(kw_only=True)
@@ -47,6 +49,25 @@ class Disturbed:
     """When a readiness probe that began after `since_us` held."""
     asking: bool = False
     last: str = "nothing was seen of it yet"
+
+
+@dataclass(kw_only=True)
+class Aim:
+    """Who an injection was aimed at: whether its death is our doing is known once a signal reached it, or all is over."""
+
+    injection: int
+    at: Identity
+    """The target itself, for those that go down with it."""
+    reached: Callable[[Identity], bool]
+    since_us: int
+    missed: bool | None = None
+    """None until the injection concluded."""
+
+    @property
+    def undecided(self) -> bool:
+        """Whether nobody can tell yet. An injector that takes its time is not waited for: then it was our doing."""
+        waits = self.missed is None and not self.reached(self.at)
+        return waits and now_us() - self.since_us < UNDECIDED_MS * 1000
 
 
 @dataclass(kw_only=True)
@@ -72,7 +93,9 @@ class Watch:
         self._sampler = samples.Sampler()
         self._closed = False
         self._census: Census = ()
-        self._injured: dict[Identity, int] = {}
+        self._names = Names()
+        self._aims: dict[Identity, Aim] = {}
+        self._on_decided: list[Callable[[], None]] = []
         self._on_quiet: Callable[[], None] | None = None
         self._failing_since: dict[int, int] = {}
         self._steady_last: dict[str, bool | None] = {}
@@ -97,9 +120,10 @@ class Watch:
         lost = [one for one in self.roles.values() if one.attached and (one.main is None or not procs.alive(one.main))]
         if not lost:
             return
-        wanted = [self._resolved(one.attached) for one in lost if one.attached]
-        census = procs.read_census({}, columns=columns(wanted), whole=True)
-        for watched, selector in zip(lost, wanted, strict=True):
+        for watched in lost:
+            assert watched.attached is not None
+            selector = self._resolved(watched.attached)
+            census = procs.find(selector, names=self._names)
             found = sorted(matches(selector, census), key=lambda one: one.order)
             watched.main = found[0].identity if found else None
             watched.ready = bool(found)
@@ -120,7 +144,11 @@ class Watch:
         lists = [one for one in (*limits.allow, *limits.deny) if isinstance(one, Selector)]
         try:
             self._find_attached()
-            return self.census(columns([target, *lists]), whole=target.process is None)
+            wanted = columns([target, *lists])
+            if target.process is not None:
+                return self.census(wanted)
+            ours, theirs = self._roots()
+            return procs.find(target, roots=ours, attached=theirs, wanted=wanted, names=self._names)
         except OSError as problem:
             self._floor.note(f"the processes could not be read: {problem}", trouble=True)
             return None
@@ -148,6 +176,7 @@ class Watch:
     def close(self) -> None:
         """Look no more."""
         self._closed = True
+        self._names.close()
 
     def _look_again(self) -> None:
         if self._closed:
@@ -178,7 +207,10 @@ class Watch:
                 self._floor.record(j.ChildAppeared(process=name, who=one.identity, parent=one.parent, name=one.name))
         for pid, one in before.items():
             if pid not in now or now[pid].identity != one.identity:
-                number = self._injured.get(one.identity, 0)
+                if self.undecided(one.identity):
+                    now.setdefault(pid, one)  # Told at the next look: who caused it is known by then.
+                    continue
+                number = self.injury(one.identity)
                 stopping = self._floor.phase in ("stopping", "done")
                 cause: j.Cause = "injected" if number else "asked" if stopping else "own"
                 watched.stopped.discard(pid)
@@ -209,29 +241,49 @@ class Watch:
     # Who caused it.
 
     def injury(self, who: Identity) -> int:
-        """The injection that was aimed at this process, 0 for none."""
-        return self._injured.get(who, 0)
+        """The injection that ended this process, 0 for none."""
+        aim = self._aims.get(who)
+        return 0 if aim is None or aim.missed else aim.injection
 
-    def about_to_strike(self, number: int, permit: Permit, *, lasting: bool) -> None:
+    def undecided(self, who: Identity) -> bool:
+        """Whether an injection is at work on this process, and has not reached it yet: it may go by itself."""
+        aim = self._aims.get(who)
+        return aim is not None and aim.undecided
+
+    def when_decided(self, call: Callable[[], None]) -> None:
+        """Call once the injection at work has concluded, or takes too long."""
+        self._on_decided.append(call)
+        self._floor.loop.after(UNDECIDED_MS, self._decided)
+
+    def _decided(self) -> None:
+        calls, self._on_decided = self._on_decided, []
+        for call in calls:
+            call()
+
+    def about_to_strike(
+        self, number: int, permit: Permit, *, lasting: bool, reached: Callable[[Identity], bool]
+    ) -> None:
         """Remember whom the injection is aimed at, before it is: the death may be heard of before the outcome."""
         for one in permit.targets:
             self._before[one.role] = self.roles[one.role].calm_children if one.role in self.roles else 0
             if lasting:
                 continue
-            self._injured[one.identity] = number
+            aim = Aim(injection=number, at=one.identity, reached=reached, since_us=now_us())
+            self._aims[one.identity] = aim
             if one.main:
                 # What a main process takes down with it was taken down by us.
                 for child in self.roles.get(one.role, Watched()).children.values():
-                    self._injured.setdefault(child.identity, number)
+                    self._aims.setdefault(child.identity, aim)
 
     # Who recovered.
 
     def struck(self, permit: Permit, outcome: Outcome, *, holds: bool) -> None:
         """An injection was carried out: from now on its targets are watched until they are ready again."""
+        for aim in self._aims.values():
+            if aim.injection == permit.injection.number and aim.missed is None:
+                aim.missed = outcome.result == "missed" and not aim.reached(aim.at)
+        self._decided()
         if outcome.result == "missed":
-            for one in permit.targets:
-                if self._injured.get(one.identity) == permit.injection.number and procs.alive(one.identity):
-                    del self._injured[one.identity]
             return
         for role in sorted({one.role for one in permit.targets if one.role}):
             self._disturbed.append(

@@ -172,7 +172,9 @@ M = TypeVar("M")
 class Keeper:
     """Croupier's hold on the guardian of one round. Every method may be called from any thread."""
 
-    def __init__(self, guardian: subprocess.Popen[bytes], requests: Wire, events: Wire, run: str, run_dir: Path) -> None:
+    def __init__(
+        self, guardian: subprocess.Popen[bytes], requests: Wire, events: Wire, run: str, run_dir: Path
+    ) -> None:
         self.identity: Identity = procs.identity(guardian.pid) or Identity(pid=guardian.pid, started=0)
         self.unhealed: tuple[str, ...] = ()
         """After `close`: what could not be healed, and how to go on."""

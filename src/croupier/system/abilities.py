@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from . import kernel
+from . import freezer, kernel
 
 
 class Ability(msgspec.Struct, frozen=True, kw_only=True):
@@ -113,14 +113,11 @@ def _can_reap() -> bool:
 
 
 def _freezer() -> Ability:
-    v2 = Path("/sys/fs/cgroup/cgroup.controllers").exists()
-    v1 = Path("/sys/fs/cgroup/freezer").is_dir()
-    root = Path("/sys/fs/cgroup") if v2 else Path("/sys/fs/cgroup/freezer")
-    writable = (v1 or v2) and os.access(root, os.W_OK)
+    lacking = freezer.lacking()
     return Ability(
         name="cgroup freezer",
-        here="yes" if writable else "no",
-        detail=f"cgroup v{2 if v2 else 1}, writable" if writable else "not writable" if v1 or v2 else "not mounted",
+        here="no" if lacking else "yes",
+        detail=lacking or "targets can be frozen without their noticing",
         without="`suspend: {how: freezer}` is refused; `how: stop` works",
         get="run as root, or in a delegated cgroup (systemd-run --user --scope -p Delegate=yes)",
     )

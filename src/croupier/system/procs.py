@@ -9,16 +9,16 @@ Fields of /proc/PID/stat are numbered as in proc(5).
 from __future__ import annotations
 
 import os
-import re
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from fnmatch import fnmatchcase, translate
+from collections.abc import Iterable, Iterator, Mapping
+from fnmatch import fnmatchcase
 from functools import cache
 from pathlib import Path
 from typing import Final, NamedTuple
 
 from ..model.noun import Noun
 from ..model.target import Census, Column, Identity, Seen, Selector, columns
+from .names import Names
 
 HAS_PROC: Final = Path("/proc/self/stat").exists()
 
@@ -243,18 +243,19 @@ def find(
     roots: Mapping[str, Identity] | None = None,
     attached: Mapping[str, Identity] | None = None,
     wanted: frozenset[Column] = frozenset(),
+    names: Names | None = None,
 ) -> Census:
     """A census with everybody whom the selector can mean, and their ancestors, read in the cheapest order.
 
     `matches(selector, find(selector))` equals `matches(selector, read_census(…, whole=True))`; whoever is ruled out
     by number, parent, tree or name is never read any further. `wanted` names columns that other selectors (allow,
-    deny) ask for as well.
+    deny) ask for as well. With `names`, asking again costs a fraction.
     """
     needed = wanted | columns((selector,))
     if not HAS_PROC:
         return read_census(roots or {}, columns=needed, whole=True, attached=attached)
     roles = _roles(roots or {}, attached or {})
-    pids = set(_shortlist(selector, roles))
+    pids = set(_shortlist(selector, roles, names))
     # Ancestors come along so that a `tree` in this selector, or in a deny list, holds as in the whole census.
     climbed: set[int] = set()
     for pid in pids:
@@ -266,49 +267,25 @@ def find(
 
 
 def named(pattern: str) -> list[int]:
-    """The numbers of all processes whose short name matches a glob: the fastest question to a big machine."""
+    """The numbers of all processes whose short name matches a glob. Who asks often keeps a `Names`."""
     if not HAS_PROC:
         return [one.pid for one in read_census({}, whole=True) if fnmatchcase(one.name, pattern)]
-    return list(_named(None, pattern))
+    with Names(most=0) as names:
+        return names.matching(pattern)
 
 
-def _shortlist(selector: Selector, roles: Mapping[int, tuple[str, bool]]) -> Iterator[int]:
-    pids: Iterable[int]
+def _shortlist(selector: Selector, roles: Mapping[int, tuple[str, bool]], names: Names | None) -> Iterable[int]:
     if selector.pid is not None:
-        pids = (selector.pid,)
-    elif selector.process is not None:
-        pids = [pid for pid, (role, _) in roles.items() if role == selector.process]
-    elif selector.parent is not None:
-        pids = children(selector.parent)
-    elif selector.tree is not None:
-        pids = tree(selector.tree)
-    else:
-        return _named(None, selector.name) if selector.name is not None else iter(all_pids())
-    return _named(pids, selector.name) if selector.name is not None else iter(pids)
-
-
-def _named(pids: Iterable[int] | None, pattern: str) -> Iterator[int]:
-    """Those of the given processes, or of all, whose name matches."""
-    # Names of 15 bytes may hold anything but a newline at the end; compared as bytes, decoded only for a glob.
-    plain = os.fsencode(pattern) + b"\n"
-    holds: Callable[[bytes], object] = plain.__eq__
-    if any(mark in pattern for mark in "*?["):
-        expression = re.compile(translate(pattern))
-        holds = lambda name: expression.match(os.fsdecode(name[:-1]))  # noqa: E731 - chosen once, called thousands of times
-    open_, read, close = os.open, os.read, os.close
-    numbers = [name for name in os.listdir("/proc") if name[0] in "123456789"] if pids is None else map(str, pids)  # noqa: PTH208
-    for pid in numbers:
-        try:
-            file = open_("/proc/" + pid + "/comm", 0)
-        except OSError:
-            continue
-        try:
-            name = read(file, 64)
-        except OSError:
-            name = b""
-        close(file)
-        if holds(name):
-            yield int(pid)
+        return (selector.pid,)
+    if selector.process is not None:
+        return [pid for pid, (role, _) in roles.items() if role == selector.process]
+    if selector.parent is not None:
+        return children(selector.parent)
+    if selector.tree is not None:
+        return tree(selector.tree)
+    if selector.name is not None:
+        return names.matching(selector.name) if names else named(selector.name)
+    return all_pids()
 
 
 def _roles(roots: Mapping[str, Identity], attached: Mapping[str, Identity]) -> dict[int, tuple[str, bool]]:
