@@ -27,7 +27,7 @@ fi
 
 # invoke-rc.d and deb-systemd-invoke ask this file before they start anything. One that is there already is
 # somebody's decision, and stays.
-policy=/usr/sbin/policy-rc.d
+policy="${POLICY_RC_D:-/usr/sbin/policy-rc.d}"
 if [ ! -e "$policy" ] && [ ! -L "$policy" ]; then
     trap 'rm -f "$policy"' EXIT
     trap 'exit 129' HUP

@@ -186,7 +186,9 @@ class _Entrance:
         if plugin in self.plugins:
             return
         module = _module_of(Path(plugin), plugin) if is_file else _imported(plugin, plugin)
-        faults = (*_listed(module, "FAULTS", plugin), *_listed(module, "INJECTOR", plugin))
+        listed = (*_listed(module, "FAULTS", plugin), *_listed(module, "INJECTOR", plugin))
+        # The same one under both names is one.
+        faults = tuple({id(one): one for one in listed}.values())
         probes = _listed(module, "PROBES", plugin)
         if not faults and not probes:
             raise _misfit(plugin, "lists neither FAULTS nor PROBES", "write FAULTS = (MyInjector(),) at its end")

@@ -130,7 +130,7 @@ class Stored:
         return found
 
     def known(self) -> list[Identity]:
-        """Everybody whom the journal says was started or seen, the workload, and whom the apps themselves wrote down."""
+        """Everybody whom the journal says was started or seen, and whom the apps themselves wrote down."""
         kinds = (j.ProcessStarted, j.ProcessReady, j.ChildAppeared, j.WorkloadStarted)
         seen = {one.who for one in self.all() if isinstance(one, kinds)}
         return [*seen, *self.own_pids()]
@@ -213,6 +213,7 @@ class Playing:
 
     def until(self, kind: type[Event], which: Callable[[Event], object] = bool, within_s: float = 20) -> Event:
         """Wait for an event, and give it back."""
+
         def seen() -> list[Event]:
             return [one for one in self.stored.events(kind) if which(one)]
 

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from croupier.inject.kill import KillInjector
@@ -70,7 +71,9 @@ def test_a_command_that_is_not_found_is_named(house: House) -> None:
 
 def test_a_working_directory_that_is_not_there_is_named(house: House) -> None:
     played = house.play(
-        an_experiment(processes={"app": a_process(["sleep", "9"], cwd="nowhere", restart=ONE_TRY)}, injections=[a_kill()])
+        an_experiment(
+            processes={"app": a_process(["sleep", "9"], cwd="nowhere", restart=ONE_TRY)}, injections=[a_kill()]
+        )
     )
     assert played.code == 4
     assert "nowhere" in played.done.out
@@ -218,7 +221,12 @@ def test_a_target_that_dies_by_itself_at_the_moment_of_the_act_is_missed_and_its
 
 
 def test_a_target_that_ends_by_itself_of_a_signal_that_it_was_sent_was_ended_by_us(house: House) -> None:
-    leaves = "import signal, sys, time\nsignal.signal(15, lambda *a: sys.exit(3))\nprint('ready', flush=True)\ntime.sleep(99)"
+    leaves = (
+        "import signal, sys, time\n"
+        "signal.signal(15, lambda *a: sys.exit(3))\n"
+        "print('ready', flush=True)\n"
+        "time.sleep(99)"
+    )
     ready = {"log": {"process": "app", "match": "ready"}, "every": "20ms"}
     played = house.play(
         an_experiment(
@@ -238,8 +246,6 @@ def test_a_number_that_was_handed_to_another_process_since_the_choice_is_not_tou
 ) -> None:
     stranger = house.guest(["sleep", "300"])
     (seen,) = [one for one in procs.read_census({"app": stranger}) if one.identity == stranger]
-    import msgspec
-
     dead = msgspec.structs.replace(stranger, started=stranger.started - 1)
     chosen = msgspec.structs.replace(seen, identity=dead)
     injection = Injection(number=1, trigger=At(at_ms=0), fault=fault, target=Selector(process="app"), lot=0)
@@ -461,7 +467,8 @@ def within(seconds: float, house: House, *arguments: str | Path) -> Any:
 
 def test_an_experiment_of_ten_megabytes_is_refused_at_once(house: House) -> None:
     injections = "\n".join("  - {at: 1s, kill: {}, target: {process: app}}" for _ in range(230_000))
-    text = f"version: 1\ntitle: big\nhypothesis: big\nprocesses: {{app: {{command: [sleep]}}}}\ninjections:\n{injections}\n"
+    head = "version: 1\ntitle: big\nhypothesis: big\nprocesses: {app: {command: [sleep]}}\ninjections:\n"
+    text = head + injections + "\n"
     assert len(text) > 10_000_000
     file = house.write(text)
     for command in ("validate", "plan", "run"):
@@ -557,9 +564,7 @@ def test_a_fault_that_this_machine_cannot_do_is_refused_before_anything_is_start
 
 def test_a_round_whose_baseline_is_not_steady_disturbs_nobody(house: House) -> None:
     played = house.play(
-        an_experiment(
-            steady_state=[{"file": {"path": "${state}/never"}}], steady_within="300ms", injections=[a_kill()]
-        )
+        an_experiment(steady_state=[{"file": {"path": "${state}/never"}}], steady_within="300ms", injections=[a_kill()])
     )
     assert played.code == 4
     assert played.verdict.outcome == "aborted"
@@ -567,7 +572,9 @@ def test_a_round_whose_baseline_is_not_steady_disturbs_nobody(house: House) -> N
 
 
 def test_an_abort_condition_ends_a_round_in_the_middle_of_a_fault(house: House) -> None:
-    web = a_process(python("import socket,time\ns=socket.create_server(('127.0.0.1', ${port.app}))\nwhile True: s.accept()"))
+    web = a_process(
+        python("import socket,time\ns=socket.create_server(('127.0.0.1', ${port.app}))\nwhile True: s.accept()")
+    )
     web["ready"] = {"tcp": {"port": "${port.app}"}, "every": "20ms"}
     beat = {"command": {"run": ["sh", "-c", "! test -e ${state}/bad"]}}
     workload = {"command": ["sh", "-c", "sleep 0.5; touch ${state}/bad; exec sleep 300"]}

@@ -23,7 +23,6 @@ from .house import (
     an_experiment,
     app,
     eventually,
-    identity,
     is_stopped,
 )
 
@@ -237,5 +236,3 @@ def test_a_killed_croupier_lets_a_process_go_on_that_it_did_not_start(house: Hou
     assert eventually(lambda: not is_stopped(guest), GONE_WITHIN_S)
     assert procs.alive(guest)
     assert eventually(lambda: house.found_left() == [], 3)
-
-

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -321,9 +321,8 @@ class Reading:
         if len(entries) == 1:
             ((name, (key, value)),) = entries.items()
             if name not in known:
-                words = [*known, *beside]
                 message = f"unknown {what} {name!r}"
-                return self.note(message, key, path, self._unknown_kind(name, what, words))
+                return self.note(message, key, path, self._unknown_kind(name, what, known, beside))
             return self.struct(value, known[name], (*path, name))
         if not entries:
             return self.note(f"there is no {what} here", node, path, f"give one of {', '.join(sorted(known))}")
@@ -343,9 +342,12 @@ class Reading:
             self.note(f"there is no {what} here", node, path, f"give one of {', '.join(sorted(known))}")
         return BAD
 
-    def _unknown_kind(self, name: str, what: str, words: list[str]) -> str:
-        hint = did_you_mean(name, words, what=f"known {what}s are")
-        return hint if hint.startswith("did you") else f"{hint}; a plugin's are known with --plugin"
+    def _unknown_kind(self, name: str, what: str, known: Iterable[str], beside: Iterable[str]) -> str:
+        # A slip in a key that stands beside it looks like a fault that nobody knows.
+        hint = did_you_mean(name, [*known, *beside])
+        if hint.startswith("did you"):
+            return hint
+        return f"known {what}s are {', '.join(sorted(known))}; a plugin's are known with --plugin"
 
     def _beside(self, node: Node, cls: type[Any], path: Path, inner: str, known: Mapping[str, type[Any]]) -> Any:
         """A struct whose field `inner` is not a key: its kind stands beside the other fields."""

@@ -97,11 +97,13 @@ class Processes:
         if len(one.told) > 1:
             return
         while one.told:
-            before = one.unit.state
+            before, who = one.unit.state, one.unit.who
             one.unit, commands = s.step(one.unit, one.spec, one.told[0], self._floor.now_ms, self._choices)
             for command in commands:
                 self._perform(name, one, command)
             one.told.pop(0)
+            if (one.unit.state, one.unit.who) != (before, who):
+                self._watch.follow(name, one.unit.who, ready=one.unit.state == "ready")
             if one.unit.state != before:
                 self._changed(name, one)
 
@@ -131,6 +133,7 @@ class Processes:
         spec, floor = one.spec, self._floor
         heartbeat = {"CROUPIER_HEARTBEAT": str(floor.view.heartbeat_path(name))} if _beats(spec) else {}
         one.began_us = now_us()
+        floor.view.starting(name, spec)
         try:
             who = self._start(name, spec.command, with_env(floor.env, {**heartbeat, **spec.env}), spec.cwd)
         except TargetError as problem:
@@ -189,9 +192,6 @@ class Processes:
 
     def _changed(self, name: str, one: Running) -> None:
         unit = one.unit
-        self._watch.follow(
-            name, unit.who if unit.state in ("starting", "ready", "stopping") else None, ready=unit.state == "ready"
-        )
         if unit.state == "ready":
             assert unit.who is not None
             took_ms = round((now_us() - one.began_us) / 1000, 3)
@@ -318,8 +318,6 @@ class Processes:
             return
         self._floor.note(f"{name} forked away: its daemon is {left[0]}")
         self._step(name, s.Adopted(who=left[0]))
-        if one.unit.state == "starting":
-            self._watch.follow(name, left[0], ready=False)
 
     def _keep_core(self, name: str, message: Exited) -> None:
         floor, spec = self._floor, self._floor.experiment.processes[name]

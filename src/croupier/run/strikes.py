@@ -232,7 +232,7 @@ class Strikes:
         strike.halt()
         if strike.timer is not None:
             strike.timer.cancel()
-        if not strike.records and strike.thread is not None and strike.thread.is_alive():
+        if not strike.records:
             # It has not changed anything that needs undoing yet; when it concludes we shall know.
             return
         strike.healing = True

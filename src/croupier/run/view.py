@@ -3,22 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from copy import copy
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from ..collect.logs import LogSink
-from ..model.experiment import Bindings, Experiment, bind
+from ..model.experiment import Bindings, Experiment, ProcessSpec, bind
 from ..model.probe import File, Heartbeat, Log, Probe, Reading
 from ..model.target import Census
 from ..observe import HeartbeatSocket, addressed
 from ..observe.view import KEEP_BYTES
 from ..registry import Catalogue
 from ..store import RunDir
+from ..system.clock import now_us
 from ..system.commands import Finished, run_command
 from .loop import Loop
 from .watch import Watch
 
 T = TypeVar("T")
+
+
+class Start(NamedTuple):
+    """How things stood when a process was started last; what was there before says nothing about it."""
+
+    at_us: int = 0
+    process: str = ""
+    lines: Mapping[str, int] = {}
+    """For each pattern that its readiness asks for, how many lines matched."""
+    beats: Mapping[str, int] = {}
+    """When each heartbeat file was touched last."""
+
+
+NO_START = Start()
 
 
 class RoundView:
@@ -42,6 +58,8 @@ class RoundView:
         self._catalogue: Catalogue | None = None
         self._sockets: dict[Path, HeartbeatSocket] = {}
         self._own_paths: dict[str, Path] = {}
+        self._starts: dict[str, Start] = {}
+        self._since = NO_START
 
     def look_through(self, watch: Watch, catalogue: Catalogue) -> None:
         """The parts that are made after the view is."""
@@ -54,11 +72,40 @@ class RoundView:
     def read(self, probe: Probe, process: str = "") -> Reading:
         """Ask one probe; `process` is whose readiness it is about."""
         assert self._catalogue is not None
-        return self._catalogue.reader(probe.kind)(addressed(probe, self, process), self)
+        probe = addressed(probe, self, process)
+        since = self._starts.get(process, NO_START)
+        if isinstance(probe, Heartbeat) and not probe.socket and probe.path in since.beats:
+            if since.beats[probe.path] == _modified_ns(self.cwd / probe.path):
+                return Reading(held=False, detail="no heartbeat yet: the last came before it was started")
+        return self._catalogue.reader(probe.kind)(probe, self._as_of(since))
+
+    def starting(self, process: str, spec: ProcessSpec) -> None:
+        """A process is about to be started: what the one before it printed, and its last beat, make nobody ready."""
+        probes = [addressed(one.probe, self, process) for one in (spec.ready, spec.alive) if one]
+        self._starts[process] = Start(
+            at_us=now_us(),
+            lines={
+                one.match: self.log_matches(process, one.match)
+                for one in probes
+                if isinstance(one, Log) and one.process == process
+            },
+            beats={
+                one.path: modified
+                for one in probes
+                if isinstance(one, Heartbeat) and (modified := _modified_ns(self.cwd / one.path)) is not None
+            },
+            process=process,
+        )
+
+    def _as_of(self, since: Start) -> RoundView:
+        view = copy(self)
+        view._since = since
+        return view
 
     def log_matches(self, process: str, regex: str) -> int:
-        """How many lines that a process printed match."""
-        return sum(self._sinks[f"{process}.{stream}"].matches(regex) for stream in ("out", "err"))
+        """How many lines that a process printed match; for its readiness, those that it printed since its start."""
+        count = sum(self._sinks[f"{process}.{stream}"].matches(regex) for stream in ("out", "err"))
+        return count - (self._since.lines.get(regex, 0) if process == self._since.process else 0)
 
     def log_lines(self, process: str) -> Iterable[str]:
         """The lines that a process printed last."""
@@ -81,7 +128,10 @@ class RoundView:
     def heartbeat_seen_ms(self, path: Path) -> float | None:
         """How long ago the last datagram came in on a heartbeat socket; None if none has yet."""
         listening = self._sockets.get(path)
-        return listening.seen_ms() if listening else None
+        seen_ms = listening.seen_ms() if listening else None
+        if seen_ms is not None and seen_ms > (now_us() - self._since.at_us) / 1000:
+            return None  # From the one before it.
+        return seen_ms
 
     def listen_for_heartbeats(self, experiment: Experiment, loop: Loop) -> None:
         """Open the sockets on which processes say that they live, before any is started."""
@@ -127,3 +177,10 @@ class RoundView:
                 for stream in ("out", "err"):
                     if sink := self._sinks.get(f"{probe.process}.{stream}"):
                         sink.watch(probe.match)
+
+
+def _modified_ns(path: Path) -> int | None:
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None

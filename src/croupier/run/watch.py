@@ -96,6 +96,7 @@ class Watch:
         self._names = Names()
         self._aims: dict[Identity, Aim] = {}
         self._on_decided: list[Callable[[], None]] = []
+        self._at_work: set[int] = set()
         self._on_quiet: Callable[[], None] | None = None
         self._failing_since: dict[int, int] = {}
         self._steady_last: dict[str, bool | None] = {}
@@ -264,6 +265,7 @@ class Watch:
         self, number: int, permit: Permit, *, lasting: bool, reached: Callable[[Identity], bool]
     ) -> None:
         """Remember whom the injection is aimed at, before it is: the death may be heard of before the outcome."""
+        self._at_work.add(number)
         for one in permit.targets:
             self._before[one.role] = self.roles[one.role].calm_children if one.role in self.roles else 0
             if lasting:
@@ -279,6 +281,7 @@ class Watch:
 
     def struck(self, permit: Permit, outcome: Outcome, *, holds: bool) -> None:
         """An injection was carried out: from now on its targets are watched until they are ready again."""
+        self._at_work.discard(permit.injection.number)
         for aim in self._aims.values():
             if aim.injection == permit.injection.number and aim.missed is None:
                 aim.missed = outcome.result == "missed" and not aim.reached(aim.at)
@@ -307,8 +310,8 @@ class Watch:
 
     @property
     def quiet(self) -> bool:
-        """Nobody is recovering."""
-        return not self._disturbed
+        """Nobody is recovering, and nobody is being disturbed."""
+        return not self._disturbed and not self._at_work
 
     def slow(self, process: str, longer_than_ms: int) -> Disturbed | None:
         """Somebody of that role who has been recovering for longer than this."""

@@ -491,6 +491,9 @@ def _misses_who_is_gone(trial: _Trial) -> None:
 
             done = trial.inject(target, on_step=dies)
             if not any(step.what == what for step in done.act.steps):
+                # It takes no such step, so nobody died; what it did is put back all the same.
+                for record in done.act.records:
+                    trial.heal(record, "after landing")
                 continue
             if done.raised is not None or done.result == "landed":
                 trial.broken(f"the target ended by itself just before `act.{what}`, and {done}")

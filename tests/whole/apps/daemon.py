@@ -5,6 +5,8 @@
 The daemon listens on the port, where one is given, and writes its pid into $CROUPIER_STATE/daemon.pid.
 """
 
+# ruff: noqa: PTH - importing pathlib would take longer than all the rest
+
 import os
 import signal
 import socket
