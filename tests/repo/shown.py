@@ -82,8 +82,8 @@ def matches(expected: tuple[str, ...], printed: str) -> bool:
     return re.fullmatch("".join(parts), "".join(f"{line}\n" for line in printed.splitlines())) is not None
 
 
-def copy_of(repository: Path, to: Path) -> Path:
-    """A copy of the repository as a fresh clone would be: what git knows or would take, and nothing that was made."""
+def tracked(repository: Path) -> list[Path]:
+    """The files of the repository: what git knows or would take; where there is no git, what nobody has made."""
     listed = subprocess.run(
         ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
         cwd=repository,
@@ -91,14 +91,20 @@ def copy_of(repository: Path, to: Path) -> Path:
         check=False,
     )
     if listed.returncode == 0:
-        names = [one for one in listed.stdout.decode().split("\0") if one and (repository / one).is_file()]
+        names = [Path(one) for one in listed.stdout.decode().split("\0") if one]
     else:
-        made = {".venv", ".git", "runs", "dist", "build", "__pycache__"}
+        made = {".venv", ".git", "runs", "dist", "build", "__pycache__", ".hypothesis", ".coverage"}
         paths = (one.relative_to(repository) for one in repository.rglob("*") if one.is_file())
-        names = [str(one) for one in paths if not made & set(one.parts) and not one.parts[0].endswith("_cache")]
-    for name in names:
-        (to / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy2(repository / name, to / name)
+        names = [one for one in paths if not made & set(one.parts) and not one.parts[0].endswith("_cache")]
+    return [repository / one for one in sorted(names) if (repository / one).is_file()]
+
+
+def copy_of(repository: Path, to: Path) -> Path:
+    """A copy of the repository as a fresh clone would be, with nothing in it that was made."""
+    for file in tracked(repository):
+        copy = to / file.relative_to(repository)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy2(file, copy)
     return to
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import subprocess
 from pathlib import Path
 
 import pytest
+from shown import tracked
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 # Spelled apart, so that this file may stay.
@@ -17,27 +17,15 @@ FORBIDDEN = {
     "what is not done yet": r"\bTO" r"DO\b|\bFIX" r"ME\b|\bX" r"XX\b",
     "a process that is signalled by name": r"psutil\.process_iter\(.*\)\s*.*\.kill",
 }
-# benchmarks/ measures against tools that work so, and says it.
 EXEMPT = ("LICENSE",)
-
-
-def tracked() -> list[Path]:
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"],
-        cwd=REPOSITORY,
-        capture_output=True,
-        check=False,
-    )
-    if listed.returncode != 0:
-        pytest.skip("this copy of the repository is no git checkout")
-    names = [one for one in listed.stdout.decode().split("\0") if one and one not in EXEMPT]
-    return [REPOSITORY / one for one in names if (REPOSITORY / one).is_file()]
 
 
 @pytest.mark.parametrize("what", sorted(FORBIDDEN))
 def test_nowhere_in_the_tree_is(what: str) -> None:
     found = []
-    for file in tracked():
+    for file in tracked(REPOSITORY):
+        if file.name in EXEMPT:
+            continue
         try:
             text = file.read_text()
         except UnicodeDecodeError:

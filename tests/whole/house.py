@@ -131,9 +131,11 @@ class Stored:
 
     def known(self) -> list[Identity]:
         """Everybody whom the journal says was started or seen, and whom the apps themselves wrote down."""
-        kinds = (j.ProcessStarted, j.ProcessReady, j.ChildAppeared, j.WorkloadStarted)
-        seen = {one.who for one in self.all() if isinstance(one, kinds)}
-        return [*seen, *self.own_pids()]
+        started = [one for one in self.all() if isinstance(one, j.ProcessStarted | j.ProcessReady | j.WorkloadStarted)]
+        # Children of attached processes are seen as well, and are nobody of the round's.
+        ours = {getattr(one, "process", "") for one in started}
+        below = [one for one in self.events(j.ChildAppeared) if one.process in ours]
+        return [*{one.who for one in (*started, *below)}, *self.own_pids()]
 
     def own_pids(self) -> list[Identity]:
         """Whom the programs of `apps/` wrote down: themselves, their children, and their daemons."""
@@ -347,8 +349,9 @@ class House:
             for who in stored.alive():
                 signals.send(who, "KILL")
         for guest in self._guests:
-            guest.send_signal(signal.SIGCONT)
-            guest.kill()
+            # Its session is its own, and it is not reaped yet: the group is still the one that it leads.
+            if guest.poll() is None:
+                os.killpg(guest.pid, signal.SIGKILL)
             guest.wait()
             assert guest.stdout is not None
             guest.stdout.close()

@@ -5,7 +5,8 @@
 The daemon listens on the port, where one is given, and writes its pid into $CROUPIER_STATE/daemon.pid.
 """
 
-# ruff: noqa: PTH - importing pathlib would take longer than all the rest
+# Importing pathlib would take longer than all the rest.
+# ruff: noqa: PTH118, PTH123
 
 import os
 import signal

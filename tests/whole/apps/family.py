@@ -6,7 +6,8 @@ Each writes its pid and start time into $CROUPIER_STATE/pids. With --deaf nobody
 child ends with its parent's end being nothing to it: only a supervisor that looks after trees finds it.
 """
 
-# ruff: noqa: PTH - importing pathlib would take longer than all the rest
+# Importing pathlib would take longer than all the rest.
+# ruff: noqa: PTH118, PTH123
 
 import os
 import signal

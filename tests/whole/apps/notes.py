@@ -3,7 +3,8 @@
 notes.py PORT FILE
 """
 
-# ruff: noqa: PTH - importing pathlib would take longer than all the rest
+# Importing pathlib would take longer than all the rest.
+# ruff: noqa: PTH110, PTH123
 
 import os
 import socketserver

@@ -12,7 +12,8 @@ WHAT is a list, joined by commas:
   dies=N               end with code N at once
 """
 
-# ruff: noqa: PTH - importing pathlib would take longer than all the rest
+# Importing pathlib would take longer than all the rest.
+# ruff: noqa: PTH108, PTH116, PTH118, PTH123
 
 import os
 import select
