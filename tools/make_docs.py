@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import inspect
-import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -20,6 +19,7 @@ import msgspec
 
 from croupier.cli import parser as command_line
 from croupier.load.schema import field_docs, schema
+from croupier.load.words import default_of, in_words
 from croupier.model import errors, journal, supervision, verdict
 from croupier.model.journal import ProcessState
 from croupier.model.units import QUANTITIES
@@ -156,15 +156,10 @@ def _resolved(node: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _default(node: Mapping[str, Any]) -> str:
-    if "default" not in node:
-        return ""
-    value = node["default"]
-    return "" if value in ("", None) else f"`{str(value).lower() if isinstance(value, bool) else value}`"
+    said = default_of(node)
+    return f"`{said}`" if said else ""
 
 
-_WORDS = {"ProcessSpec": "process", "ExactInjection": "injection", "LogTrigger": "log line", "Abort": "condition"}
-_QUANTITY_WORDS = {"Ms": "duration", "Bytes": "size", "Percent": "share", "Rate": "rate", "Under": "bound"}
-_BY_PATTERN = {one.json_schema["pattern"]: _QUANTITY_WORDS[one.__name__] for one in QUANTITIES}
 _QUANTITY_DOCS = {(inspect.getdoc(one) or "").split("\n")[0] for one in QUANTITIES}
 
 
@@ -174,32 +169,15 @@ def _own_description(node: Mapping[str, Any]) -> str:
 
 
 def _kind(node: Mapping[str, Any]) -> str:
-    """A schema in a few words."""
-    if "$ref" in node:
-        name = node["$ref"].rpartition("/")[2]
-        if name in ("probe", "invariant"):
-            return f"[{name}](probes.md)"
-        headings = {section: heading for section, heading, _ in SECTIONS}
-        words = _WORDS.get(name) or re.sub(r"(?<!^)(?=[A-Z])", " ", name).lower()
-        return f"[{words}](experiment-keys.md#{_anchor(headings[name])})" if name in headings else words
-    if "anyOf" in node:
-        said = [word for one in node["anyOf"] if (word := _kind(one)) != "nothing"]
-        return " or ".join(dict.fromkeys(said))
-    if node.get("pattern") in _BY_PATTERN:
-        return _BY_PATTERN[node["pattern"]]
-    if "enum" in node:
-        return ", ".join(f"`{one}`" for one in node["enum"])
-    if "const" in node:
-        return f"`{str(node['const']).lower()}`"
-    kinds = node.get("type", "anything")
-    kinds = [one for one in ([kinds] if isinstance(kinds, str) else kinds) if one != "null"] or ["nothing"]
-    if kinds == ["array"]:
-        return f"list of {_kind(node['items'])}"
-    if kinds == ["object"]:
-        values = node.get("additionalProperties")
-        return f"map to {_kind(values)}" if isinstance(values, dict) else "map"
-    words = {"string": "text", "integer": "number", "boolean": "`true`, `false`", "null": "nothing"}
-    return " or ".join(words.get(one, one) for one in kinds)
+    """A schema in a few words, with a link to where a part is described."""
+    return in_words(node, _linked, "`")
+
+
+def _linked(name: str, words: str) -> str:
+    if name in ("probe", "invariant"):
+        return f"[{name}](probes.md)"
+    headings = {section: heading for section, heading, _ in SECTIONS}
+    return f"[{words}](experiment-keys.md#{_anchor(headings[name])})" if name in headings else words
 
 
 # Faults and probes.

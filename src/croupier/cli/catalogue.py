@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 
 from ..load import schema as file_schema
+from ..load.words import default_of, in_words
 from ..model.errors import ExperimentError
 from ..registry import catalogue
 
@@ -17,6 +18,7 @@ from ..registry import catalogue
 def faults(arguments: Namespace) -> int:
     """Every fault, with its options."""
     known = catalogue(tuple(arguments.plugin))
+    written = file_schema(known)
     rows = [
         {
             "name": name,
@@ -24,7 +26,7 @@ def faults(arguments: Namespace) -> int:
             "needs": injector.needs,
             "heals": injector.heals,
             "example": injector.example,
-            "options": _options(injector.spec),
+            "options": _options(injector.spec, written),
         }
         for name, injector in sorted(known.faults.items())
     ]
@@ -34,8 +36,9 @@ def faults(arguments: Namespace) -> int:
 def probes(arguments: Namespace) -> int:
     """Every probe and invariant, with its options."""
     known = catalogue(tuple(arguments.plugin))
+    written = file_schema(known)
     rows = [
-        {"name": name, "summary": inspect.getdoc(spec) or "", "options": _options(spec)}
+        {"name": name, "summary": inspect.getdoc(spec) or "", "options": _options(spec, written)}
         for name, spec in sorted(known.probe_types.items())
     ]
     return _print(rows, arguments, ())
@@ -48,29 +51,18 @@ def schema(arguments: Namespace) -> int:
     return 0
 
 
-def _options(spec: type[Any]) -> list[dict[str, str]]:
+def _options(spec: type[Any], written: dict[str, Any]) -> list[dict[str, str]]:
+    node = written["$defs"][spec.__name__]
+    required = node.get("required", ())
     return [
         {
-            "name": field.encode_name,
-            "type": _type_name(field.type),
-            "default": "required" if field.required else _default(field),
+            "name": key,
+            "type": in_words(one),
+            "default": "required" if key in required else default_of(one),
+            "meaning": one.get("description", ""),
         }
-        for field in msgspec.structs.fields(spec)
+        for key, one in node["properties"].items()
     ]
-
-
-def _default(field: msgspec.structs.FieldInfo) -> str:
-    value = field.default if field.default is not msgspec.NODEFAULT else field.default_factory()
-    return "" if value in (None, "", (), {}) else str(value)
-
-
-def _type_name(kind: Any) -> str:
-    units = {"Ms": "duration", "Bytes": "size", "Percent": "share", "Rate": "rate", "Under": "bound"}
-    text = getattr(kind, "__name__", None) if isinstance(kind, type) else None
-    said = text or str(kind)
-    for name, unit in units.items():
-        said = said.replace(f"croupier.model.units.{name}", unit) if said != name else unit
-    return said.replace("typing.", "").replace("croupier.model.", "")
 
 
 def _print(rows: list[dict[str, Any]], arguments: Namespace, more: tuple[str, ...]) -> int:
@@ -83,7 +75,9 @@ def _print(rows: list[dict[str, Any]], arguments: Namespace, more: tuple[str, ..
         sys.stdout.write(msgspec.json.format(msgspec.json.encode(rows), indent=2).decode() + "\n")
         return 0
     for row in rows:
-        print(f"{row['name']}\n  {row['summary'].splitlines()[0]}")
+        summary = row["summary"] if arguments.name else row["summary"].split("\n\n")[0]
+        print(row["name"])
+        print("\n".join(f"  {line}".rstrip() for line in summary.splitlines()))
         for option in row["options"]:
             default = f" (default {option['default']})" if option["default"] not in ("", "required") else ""
             needed = " (required)" if option["default"] == "required" else ""

@@ -14,7 +14,7 @@ from ..collect.logs import read_log
 from ..model.errors import ReplayError
 from ..model.verdict import judge as judge_events
 from ..run import Divergence
-from ..store import RunDir, find_run, list_runs
+from ..store import RunDir, StoredRun, find_run, list_runs
 from ..store.runs import write_whole
 
 
@@ -59,25 +59,24 @@ def runs(arguments: Namespace) -> int:
         print(f"no runs under {arguments.out}; `croupier run FILE` makes one")
         return 0
     from rich.console import Console
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, pad_edge=False)
-    for heading in ("when (UTC)", "seed", "verdict", "run", "what broke"):
-        table.add_column(heading, overflow="fold")
     styles = {"held": "green", "violated": "red", "unknown": "yellow"}
+    console = Console(highlight=False, soft_wrap=True)
+    width = max(len(_seed(one)) for one in found)
     for one in found:
-        style = styles.get(one.verdict, "dim")
-        table.add_row(
-            one.started_utc[:19].replace("T", " "),
-            "" if one.seed is None else str(one.seed),
-            Text(one.verdict, style),
-            # Plain text: what a program or a title says must not be read as markup.
-            Text(one.name),
-            Text(reports.plain(one.broke)),
-        )
-    Console().print(table)
+        line = Text(f"{one.started_utc[:19].replace('T', ' ') or 'no time':19}  {_seed(one):{width}}  ")
+        line.append(f"{one.verdict:8}", styles.get(one.verdict, "dim"))
+        # Whole and on one line, so that it can be copied; what broke goes below it.
+        line.append(f"  {one.name}")
+        console.print(line)
+        if one.broke:
+            console.print(Text(f"{'':19}  {reports.plain(one.broke)}", "dim"))
     return 0
+
+
+def _seed(one: StoredRun) -> str:
+    return "no seed" if one.seed is None else f"seed {one.seed}"
 
 
 def write_page(stored: RunDir) -> Path:

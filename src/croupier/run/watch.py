@@ -22,8 +22,8 @@ from ..model.plan import Injection
 from ..model.probe import Invariant, Probe, Reading
 from ..model.target import Census, Identity, Seen, Selector, columns, matches
 from ..system import procs
-from ..system.names import Names
 from ..system.clock import now_us
+from ..system.names import Names
 from .floor import Floor
 from .loop import guarded
 
