@@ -141,6 +141,29 @@ def test_a_second_interrupt_ends_the_round_at_once(house: House, moment: str) ->
     assert played.verdict.outcome in ("stopped", "completed")
 
 
+def test_a_stop_while_the_round_is_judged_lets_the_questions_be_answered(house: House) -> None:
+    takes_a_while = {"command": {"run": ["sh", "-c", "touch $CROUPIER_STATE/asked; sleep 1"], "name": "it is well"}}
+    playing = house.begin(a_round(injections=[a_kill()], invariants=[takes_a_while]))
+    judging(playing)
+    playing.signal(signal.SIGTERM)
+    played = playing.played(within_s=12)
+    assert_all_is_put_back(house, playing)
+    assert played.code == 0, played.done
+    assert played.verdict.outcome == "stopped"
+    assert [one.held for one in played.events(j.InvariantRead)] == [True]
+
+
+def test_a_stop_while_everything_is_stopped_already_changes_nothing(house: House) -> None:
+    deaf = {"command": app("family", "--deaf"), "stop": {"grace": "1s"}}
+    playing = house.begin(a_round(app=deaf, injections=[a_kill(signal="USR1")]))
+    in_phase("stopping")(playing)
+    playing.signal(signal.SIGHUP)
+    played = playing.played(within_s=12)
+    assert_all_is_put_back(house, playing)
+    assert played.code == 0, played.done
+    assert played.verdict.outcome == "completed"
+
+
 def test_a_stop_while_the_round_settles_waits_for_recovery_only_a_little_longer(house: House) -> None:
     playing = begin(house, "settling")
     playing.signal(signal.SIGINT)

@@ -1,0 +1,103 @@
+"""Every example gives the verdict that its first lines announce, and the page of a violated one shows why.
+
+They are played as they are, two at a time. Each takes about half a minute.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from croupier.model import journal as j
+from croupier.system import procs
+
+from .house import House, Played
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+REDIS = pytest.mark.needs("redis-server")
+HELD = ["notes/experiment", "queue/retrying", pytest.param("redis/always", marks=REDIS)]
+VIOLATED = {
+    "notes/fragile": "no acknowledged note is lost or doubled",
+    "queue/experiment": "each acknowledged order is done",
+    "redis/snapshots": "no acknowledged key is lost",
+}
+BROKEN = ["notes/fragile", "queue/experiment", pytest.param("redis/snapshots", marks=REDIS)]
+
+
+class Rounds:
+    """The rounds of the examples that this run of the tests asks for, played two at a time."""
+
+    def __init__(self, house: House, examples: Path, wanted: set[str]) -> None:
+        self._pool = ThreadPoolExecutor(2)
+        self._played: dict[str, Future[Played]] = {
+            name: self._pool.submit(house.play, examples / f"{name}.yaml", seed=42, within_s=120)
+            for name in sorted(wanted)
+        }
+
+    def __getitem__(self, name: str) -> Played:
+        return self._played[name].result()
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+
+@pytest.fixture(scope="module")
+def rounds(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, repository: Path
+) -> Iterator[Rounds]:
+    here = [item for item in request.session.items if item.path == request.path and not _lacks(item)]
+    wanted = {item.callspec.params["example"] for item in here if isinstance(item, pytest.Function)}
+    house = House(tmp_path_factory.mktemp("examples"))
+    playing = Rounds(house, repository / "examples", wanted)
+    yield playing
+    playing.close()
+    house.close()
+
+
+def _lacks(item: pytest.Item) -> bool:
+    # Where it is missing, the tests of it are skipped (or fail, in CI) without the round.
+    return any(shutil.which(str(package)) is None for mark in item.iter_markers("needs") for package in mark.args)
+
+
+@pytest.mark.parametrize("example", HELD)
+def test_a_sturdy_example_is_held(rounds: Rounds, example: str) -> None:
+    played = rounds[example]
+    assert played.code == 0, played.done
+    assert played.verdict.verdict == "held"
+    assert played.verdict.landed >= 4
+    assert played.verdict.unhealed == () and played.verdict.outcome == "completed"
+    assert played.verdict.crashes == {}, "it accuses somebody of what the wheel did"
+    assert "verdict: held" in played.done.out
+    page = played.stored.run.report.read_text()
+    assert played.verdict.title in html.unescape(page)
+
+
+@pytest.mark.parametrize("example", BROKEN)
+def test_a_fragile_example_is_violated_and_the_page_shows_why(rounds: Rounds, example: str) -> None:
+    played = rounds[example]
+    assert played.code == 1, played.done
+    assert played.verdict.verdict == "violated"
+    broken = [one for one in played.verdict.findings if one.held is False]
+    assert [one.invariant for one in broken] == [VIOLATED[example]], "only what is broken is accused"
+    assert broken[0].after_injection > 0
+
+    assert VIOLATED[example] in played.done.out
+    page = html.unescape(re.sub(r"<[^>]+>", " ", played.stored.run.report.read_text()))
+    assert VIOLATED[example] in page
+    assert broken[0].detail[:60] in page
+    assert re.search(rf"injection\s+{broken[0].after_injection}\b", page)
+
+
+@pytest.mark.parametrize("example", [*HELD, *BROKEN])
+def test_an_example_leaves_nobody_behind(rounds: Rounds, example: str) -> None:
+    played = rounds[example]
+    assert played.stored.alive() == []
+    assert [one for one in played.stored.known() if procs.alive(one)] == []
+    assert not (played.stored.path / "running.json").exists()
+    assert played.events(j.RunEnded)[0].unhealed == ()
