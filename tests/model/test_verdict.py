@@ -214,7 +214,8 @@ EVENTS = st.sampled_from(
     [
         started(), j.SteadyStateRead(when="before", held=True), j.SteadyStateRead(when="after", held=True), *landed(),
         HELD, LOST, UNSURE, recovered(1, 7), j.Healed(injection=1, verified=True), j.Noted(text="n"),
-        j.Healed(injection=1, verified=False), asked("recovery", of="web", every="< 5s"), j.RunEnded(outcome="completed"),
+        j.Healed(injection=1, verified=False), asked("recovery", of="web", every="< 5s"),
+        j.RunEnded(outcome="completed"),
         j.InjectionRefused(injection=1, limit="rate", reason="r"), j.StopAsked(by="SIGINT"),
     ]
 )  # fmt: skip

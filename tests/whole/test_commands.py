@@ -327,7 +327,7 @@ def test_a_replay_names_each_injection_that_landed_differently(house: House) -> 
     program.write_text("import time\ntime.sleep(300)\n")
     injections = [a_kill("300ms"), a_kill("600ms", signal="TERM"), a_suspension("900ms", lasts="100ms")]
     one = a_process([sys.executable, "-S", "program.py"], restart={"when": "unexpected", "delay": "50ms"})
-    first = house.play(an_experiment(processes={"app": one}, injections=injections))
+    first = house.play(an_experiment(processes={"app": one}, injections=injections, settle="1s"))
     assert first.results() == ["landed"] * 3, first.done
 
     # From now on it ends by itself once it was killed, so that nobody is there for the later injections.

@@ -178,16 +178,11 @@ def test_criteria_are_joined(house: House, guest: Identity) -> None:
     exe = str(Path(f"/proc/{guest.pid}/exe").readlink())
     cgroups = [line.split(":", 2)[2] for line in Path(f"/proc/{guest.pid}/cgroup").read_text().splitlines()]
     cgroup = max(cgroups, key=len)
-    for also in (
-        {"exe": exe},
-        {"exe": "/*/python*"},
-        {"user": getpass.getuser()},
-        {"cgroup": cgroup},
-        {"name": "python*"},
-    ):
-        assert hit(aimed_at(house, {**mark, **also})) == family, also
-    for other in ({"exe": "/nowhere"}, {"user": "nobody"}, {"cgroup": "/nowhere*"}, {"name": "perl*"}):
-        assert hit(aimed_at(house, {**mark, **other})) == set(), other
+    also = {"exe": "/*/python*", "user": getpass.getuser(), "cgroup": cgroup, "name": "python*"}
+    assert hit(aimed_at(house, {**mark, **also})) == family
+    assert hit(aimed_at(house, {**mark, "exe": exe})) == family
+    for name, other in {"exe": "/nowhere", "user": "nobody", "cgroup": "/nowhere*", "name": "perl*"}.items():
+        assert hit(aimed_at(house, {**mark, **also, name: other})) == set(), name
 
 
 def test_an_attached_process_is_a_role_like_any_other(house: House, guest: Identity) -> None:

@@ -177,7 +177,8 @@ def test_a_stop_while_the_round_settles_waits_for_recovery_only_a_little_longer(
 def test_the_guardian_heals_when_croupier_itself_stands_still(house: House) -> None:
     playing = house.begin(a_round(injections=[a_suspension(lasts="1s", tree=True)], settle="10s"))
     suspended(playing)
-    targets = playing.stored.own_pids()[:2]
+    (main,) = (one.who for one in playing.stored.events(j.Intended)[0].targets)
+    targets = [main, *procs.family(main.pid)]
     assert all(is_stopped(one) for one in targets)
 
     os.kill(playing.who.pid, signal.SIGSTOP)

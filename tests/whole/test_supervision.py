@@ -334,7 +334,7 @@ def test_under_a_gunicorn_master_recovery_is_seen_from_the_outside(house: House)
     assert not hit.main and hit.of == 2
     gone = [one for one in played.events(j.ChildGone) if one.who == hit.who]
     assert [(one.cause, one.injection) for one in gone] == [("injected", 1)]
-    back = [one for one in played.events(j.ChildAppeared) if one.at_us > gone[0].at_us]
+    back = [one for one in played.events(j.ChildAppeared) if one.at_us > played.events(j.Intended)[0].at_us]
     assert len(back) == 1
     (recovered,) = played.events(j.Recovered)
     assert "2 children are there" in recovered.how

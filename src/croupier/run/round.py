@@ -402,7 +402,7 @@ class Round:
     def _end_all(self) -> list[str]:
         self._processes.close()
         left = self._keeper.close()
-        # Commands that we ran ourselves (probes, invariants), and what these left behind, are no children of the guardian.
+        # Commands that we ran ourselves (probes, invariants), and what these left, are no children of the guardian.
         left = [*left, *(who for who in self._keeper.end_orphans() if who not in left)]
         for sink in self._sinks.values():
             sink.close()

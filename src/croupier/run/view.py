@@ -74,9 +74,9 @@ class RoundView:
         assert self._catalogue is not None
         probe = addressed(probe, self, process)
         since = self._starts.get(process, NO_START)
-        if isinstance(probe, Heartbeat) and not probe.socket and probe.path in since.beats:
-            if since.beats[probe.path] == _modified_ns(self.cwd / probe.path):
-                return Reading(held=False, detail="no heartbeat yet: the last came before it was started")
+        beat = probe.path if isinstance(probe, Heartbeat) and not probe.socket else ""
+        if beat in since.beats and since.beats[beat] == _modified_ns(self.cwd / beat):
+            return Reading(held=False, detail="no heartbeat yet: the last came before it was started")
         return self._catalogue.reader(probe.kind)(probe, self._as_of(since))
 
     def starting(self, process: str, spec: ProcessSpec) -> None:

@@ -53,7 +53,7 @@ class Disturbed:
 
 @dataclass(kw_only=True)
 class Aim:
-    """Who an injection was aimed at: whether its death is our doing is known once a signal reached it, or all is over."""
+    """Who an injection was aimed at: whether its death is our doing is known once it was reached, or all is over."""
 
     injection: int
     at: Identity
