@@ -195,14 +195,21 @@ class Guardian:
 
     def _spawn(self, asked: k.SpawnAsked) -> k.Answer | None:
         files, self._requests.files = self._requests.files[:2], self._requests.files[2:]
-        env = {**asked.env, k.RUN_MARKER: self._begin.run, k.PROCESS_MARKER: asked.name}
+        given = {os.fsdecode(key): os.fsdecode(value) for key, value in asked.env.items()}
+        env = {**given, k.RUN_MARKER: self._begin.run, k.PROCESS_MARKER: asked.name}
         try:
             if len(files) < 2:
                 return k.Failed(reason="a process needs a stdout and a stderr")
             if not asked.argv or not asked.argv[0]:
                 return k.Failed(reason="the command is empty", target=True)
             pid, reader = spawn.start(
-                asked.argv, env=env, cwd=asked.cwd, stdout=files[0], stderr=files[1], core_limit=asked.core_limit
+                asked.words,
+                env=env,
+                cwd=asked.cwd,
+                stdout=files[0],
+                stderr=files[1],
+                core_limit=asked.core_limit,
+                keeps_orphans=asked.command,
             )
         except OSError as error:
             return k.Failed(reason=f"no process could be made: {error.strerror}", target=True)
@@ -227,11 +234,12 @@ class Guardian:
             if starting.status is None:
                 self._never_ran.add(starting.who)
             self._requests.post(
-                k.Failed(reason=spawn.explain(report, starting.asked.argv, starting.asked.cwd), target=True)
+                k.Failed(reason=spawn.explain(report, starting.asked.words, starting.asked.cwd), target=True)
             )
         else:
             self._requests.post(k.Spawned(who=starting.who))
-            self._programs.setdefault(procs.program(starting.who.pid), set()).add(starting.asked.name)
+            if not starting.asked.command:
+                self._programs.setdefault(procs.program(starting.who.pid), set()).add(starting.asked.name)
             if starting.status is not None:
                 self._tell_exit(starting.who, starting.asked.name, starting.status, oom=False)
 

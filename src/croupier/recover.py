@@ -78,14 +78,15 @@ def recover(where: Path | str | Iterable[Path | str] | None = None) -> list[Reco
     return [_recover(run_dir) for run_dir in _run_dirs(where)]
 
 
-def halt(run: Path | str | None = None) -> list[Halted]:
+def halt(run: Path | str | None = None, out: Path | None = None) -> list[Halted]:
     """The kill switch: stop running rounds at once, and see that everything is healed.
 
     Croupier is told first (a `halt` file, then SIGTERM). What is not healed within 1.5 s is healed without it: it is
-    killed, and the guardian, or failing that we ourselves, put everything back. `run` is a run directory or the name
-    of a round; None halts every round of this user. [] when nothing runs. Raises ReplayError for a `run` unknown.
+    killed, and the guardian, or failing that we ourselves, put everything back. `run` is a run directory, the name of
+    a round, the folder of its experiment, or `latest`; None halts every round of this user. What is stored under `out`
+    is found even where no pointer to it could be written. [] when nothing runs. Raises ReplayError for a `run` unknown.
     """
-    found = [(run_dir, running) for run_dir in _run_dirs(run, active=True) if (running := read_running(run_dir))]
+    found = [(run_dir, running) for run_dir in _to_halt(run, out) if (running := read_running(run_dir))]
     for run_dir, running in found:
         _ask_to_halt(run_dir, running)
     return [_see_halted(run_dir, running) for run_dir, running in found]
@@ -180,6 +181,38 @@ def _nowhere(step: object) -> None:
 # --- halt ------------------------------------------------------------------------------------------------------------
 
 
+def _to_halt(run: Path | str | None, out: Path | None) -> list[Path]:
+    """The run directories that are meant, oldest first. What runs comes before what is stored under the same name."""
+    beside = [path.parent.resolve() for path in out.glob(f"*/*/{RECORD}")] if out else []
+    running = list(dict.fromkeys([*active_runs(), *beside]))
+    running.sort(key=_since)
+    if run is None:
+        return running
+    if str(run) == "latest":
+        return running[-1:]
+    if named := [run_dir for run_dir in running if _is_named(run_dir, run, out)]:
+        return named
+    stored = [path for path in (Path(run), *([out / run] if out else [])) if path.is_dir()]
+    journals = ("journal.jsonl", "undo.jsonl")
+    if not any((path / journal).is_file() for one in stored for path in (one, one / "latest") for journal in journals):
+        raise _unknown(run)
+    return []
+
+
+def _since(run_dir: Path) -> tuple[float, str]:
+    try:
+        return (run_dir / RECORD).stat().st_mtime, str(run_dir)
+    except OSError:
+        return 0.0, str(run_dir)
+
+
+def _is_named(run_dir: Path, asked: Path | str, out: Path | None) -> bool:
+    running = read_running(run_dir)
+    names = {run_dir.name, f"{run_dir.parent.name}/{run_dir.name}", run_dir.parent.name, running.run if running else ""}
+    paths = {path.resolve() for path in (Path(asked), *([out / asked] if out else []))}
+    return str(asked).rstrip("/") in names or not paths.isdisjoint((run_dir, run_dir.parent))
+
+
 def _ask_to_halt(run_dir: Path, running: Running) -> None:
     try:
         (run_dir / HALT).write_text("asked by croupier halt\n")
@@ -250,17 +283,21 @@ def _wait(until: Callable[[], bool], within_s: float) -> bool:
     return True
 
 
-def _run_dirs(where: Path | str | Iterable[Path | str] | None, *, active: bool = False) -> list[Path]:
+def _run_dirs(where: Path | str | Iterable[Path | str] | None) -> list[Path]:
     if where is None:
         return active_runs()
     if not isinstance(where, Path | str):
-        return [found for one in where for found in _run_dirs(one, active=active)]
+        return [found for one in where for found in _run_dirs(one)]
     if Path(where).is_dir():
         return [Path(where).resolve()]
     named = [run_dir for run_dir in active_runs() if (running := read_running(run_dir)) and running.run == str(where)]
     if not named:
-        raise ReplayError(
-            f"no round {str(where)!r} is known",
-            hint="give its run directory, or nothing for all; croupier runs lists them",
-        )
+        raise _unknown(where)
     return named
+
+
+def _unknown(where: Path | str) -> ReplayError:
+    return ReplayError(
+        f"no round {str(where)!r} is known",
+        hint="give its run directory, or nothing for all; croupier runs lists them",
+    )

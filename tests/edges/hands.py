@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from croupier.model.experiment import Limits
-from croupier.model.fault import Fault
-from croupier.model.guard import Permit, Standing, consider
+from croupier.model.fault import Fault, Kill
+from croupier.model.guard import Below, Permit, Standing, consider
 from croupier.model.plan import At, Injection
 from croupier.model.target import Identity, Seen, Selector
 from croupier.model.undo import UndoRecord
@@ -74,16 +74,16 @@ DAEMONISES = python(
 """Double fork and setsid, as daemons do."""
 
 
-def a_permit(fault: Fault, *who: Identity, number: int = 1) -> Permit:
+def a_permit(fault: Fault, *who: Identity, number: int = 1, limits: Limits | None = None) -> Permit:
     """Leave from the guard to do this to these processes of ours."""
     census = procs.read_census({f"p{nth}": one for nth, one in enumerate(who)})
-    return a_permit_for(fault, *(one for one in census if one.identity in who), number=number)
+    return a_permit_for(fault, *(one for one in census if one.identity in who), number=number, limits=limits)
 
 
-def a_permit_for(fault: Fault, *seen: Seen, number: int = 1) -> Permit:
+def a_permit_for(fault: Fault, *seen: Seen, number: int = 1, limits: Limits | None = None) -> Permit:
     """The same for rows of a census, however they came about."""
     injection = Injection(number=number, trigger=At(at_ms=0), fault=fault, target=Selector(count="all"), lot=0)
-    permit = consider(injection, seen, Limits(), Standing(now_ms=0))
+    permit = consider(injection, seen, limits or Limits(), Standing(now_ms=0))
     assert isinstance(permit, Permit), permit
     return permit
 
@@ -91,7 +91,8 @@ def a_permit_for(fault: Fault, *seen: Seen, number: int = 1) -> Permit:
 class Hands:
     """An `Act` that keeps its records in memory."""
 
-    def __init__(self, refuses: bool = False) -> None:
+    def __init__(self, refuses: bool = False, permit: Permit | None = None) -> None:
+        self.permit = permit
         self.env: Mapping[str, str] = dict(os.environ)
         self.cwd = tempfile.gettempdir()
         self.halted = False
@@ -112,6 +113,11 @@ class Hands:
     def signal(self, who: Identity, name: str) -> bool:
         self.steps.append(f"{name} {who.pid}")
         return signals.send(who, name)
+
+    def below(self, target: Seen) -> Below:
+        census = procs.find(Selector(tree=target.pid), roots={"target": target.identity})
+        permit = self.permit or a_permit(Kill(), target.identity)
+        return permit.below(target.identity, census)
 
     def wait(self, ms: float, until: Callable[[], bool] | None = None) -> bool:
         end = time.monotonic() + ms / 1_000

@@ -4,21 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from croupier.collect.describe import describe_environment
+from croupier.collect.events import clean_event
 from croupier.collect.redact import Redactor, environment_digest
+from croupier.model import journal as j
 from croupier.model.errors import ExperimentError
 from croupier.model.secret import hide_credentials, is_secret_name
+from croupier.model.target import Identity
+from croupier.model.units import read_quantity, write_quantity
+from croupier.model.verdict import judge
+from sample_journal import STORIES
 
 SECRET_NAMES = [
     "API_KEY", "APIKEY", "aws_secret_access_key", "GITHUB_TOKEN", "DB_PASSWORD", "PGPASSWORD", "MYSQL_PWD", "SMTP_PASS",
     "GOOGLE_APPLICATION_CREDENTIALS", "BASIC_AUTH", "SESSION_COOKIE", "SENTRY_DSN", "SSH_PASSPHRASE", "SLACK_WEBHOOK",
-    "AZURE_CONNECTION_STRING", "PASS_FILE",
+    "AZURE_CONNECTION_STRING", "PASS_FILE", "GITHUB_PAT", "PAT", "MY_JWT", "BEARER",
 ]  # fmt: skip
 
 
@@ -84,6 +92,8 @@ def test_a_pattern_that_is_no_regular_expression_is_said_so() -> None:
         ("Authorization: Bearer abc.def", "Authorization: Bearer ‹redacted›"),
         ('"authorization": "Basic YTpi"', '"authorization": "Basic ‹redacted›'),
         ("Cookie: session=1234", "Cookie: ‹redacted›"),
+        ("push with ghp_abcdef0123456789!", "push with ‹redacted›!"),
+        ("eyJhbGciOi.eyJzdWIi.c2ln, then", "‹redacted›, then"),
     ],
 )
 def test_credentials_that_show_themselves_are_hidden(text: str, clean: str) -> None:
@@ -91,7 +101,9 @@ def test_credentials_that_show_themselves_are_hidden(text: str, clean: str) -> N
     assert Redactor({}).clean(text) == clean
 
 
-@pytest.mark.parametrize("unit", ["a", "://", "a://", "://a", "@", "cookie", "authorization: ", "a.b+c-"])
+@pytest.mark.parametrize(
+    "unit", ["a", "://", "a://", "://a", "@", "cookie", "authorization: ", "a.b+c-", "eyJ-", "ghp_"]
+)
 def test_no_line_is_slow_to_clean(unit: str) -> None:
     line = (unit * 65_536)[:65_536]
     began = time.perf_counter()
@@ -112,13 +124,65 @@ def test_no_text_keeps_the_secret(secret: str, before: str, after: str) -> None:
 # The digest, and the description
 
 
+def the_digest(env: dict[str, str], used: tuple[str, ...] = ()) -> str:
+    return environment_digest(env, Redactor(env, used=used))
+
+
 def test_equal_environments_have_equal_digests_and_others_have_not() -> None:
-    one = {"A": "1", "B": "2"}
-    assert environment_digest(one) == environment_digest(dict(reversed(one.items())))
-    others = [{"A": "1"}, {"A": "2", "B": "1"}, {"A": "12", "B": ""}, {"A": "1", "B": "2", "C": ""}, {"A1B": "2"}]
-    assert len({environment_digest(env) for env in (one, *others)}) == 6
-    assert environment_digest(one).startswith("sha256:")
-    environment_digest({"ODD": os.fsdecode(b"\xff")})
+    one = {"LANG": "1", "TZ": "2"}
+    assert the_digest(one) == the_digest(dict(reversed(one.items())))
+    others = [{"LANG": "1"}, {"LANG": "2", "TZ": "1"}, {"LANG": "12", "TZ": ""}, {"LANG": "1", "TZ": "2", "C": ""}]
+    assert len({the_digest(env) for env in (one, *others)}) == 5
+    assert the_digest(one).startswith("sha256:")
+    the_digest({"LANG": os.fsdecode(b"\xff")})
+
+
+def test_a_digest_does_not_help_to_guess_a_value_that_is_not_shown() -> None:
+    assert the_digest({"PIN": "1234", "THING": "1"}) == the_digest({"PIN": "9999", "THING": "2"})
+    assert the_digest({"TZ": "1234"}, used=("TZ",)) == the_digest({"TZ": "9999"}, used=("TZ",))
+
+
+@given(st.text(alphabet="ab‹›redacted: =@/", max_size=60))
+def test_what_was_cleaned_once_comes_out_the_same(text: str) -> None:
+    redactor = Redactor({"A_KEY": "abredb"}, [r"b+", r"red\w*"])
+    once = redactor.clean(text)
+    assert redactor.clean(once) == once
+
+
+# Events
+
+
+def test_every_free_text_of_an_event_is_cleaned_and_what_it_is_found_by_is_not() -> None:
+    redactor = Redactor({"A_KEY": "s3cret"})
+    who = Identity(pid=1, started=2, boot="s3cret")
+    struck = j.Struck(who=who, role="s3cret", name="x s3cret", main=True, rank=0, of=1)
+    said = clean_event(j.Intended(injection=1, fault="s3cret", detail="by s3cret", targets=(struck,)), redactor)
+    assert (said.fault, said.detail) == ("s3cret", "by ‹redacted›")
+    assert said.targets == (msgspec.structs.replace(struck, name="x ‹redacted›"),)
+    census = j.CensusTaken(injection=1, when="before", processes=({"pid": 1, "name": "s3cret", "role": "s3cret"},))
+    assert clean_event(census, redactor).processes == ({"pid": 1, "name": "‹redacted›", "role": "s3cret"},)
+    ended = j.RunEnded(outcome="completed", why="s3cret", unhealed=("s3cret of 1",))
+    assert clean_event(ended, redactor) == j.RunEnded(
+        outcome="completed", why="‹redacted›", unhealed=("‹redacted› of 1",)
+    )
+    untouched = j.Noted(text="nothing")
+    assert clean_event(untouched, redactor) is untouched
+
+
+@pytest.mark.parametrize("story", sorted(STORIES))
+def test_a_journal_whose_every_word_is_a_secret_can_still_be_read_and_judged(story: str) -> None:
+    """What has only a few meanings keeps the one it has: a secret may be the word `landed`."""
+    events = STORIES[story]()
+    written = "".join(msgspec.json.encode(one, enc_hook=write_quantity).decode() for one in events[:2_000])
+    words = sorted(set(re.findall(r"[a-z-]{4,}", written)))
+    redactor = Redactor(
+        {f"KEY_{nth}": word for nth, word in enumerate(words)}, used=[f"KEY_{nth}" for nth in range(999)]
+    )
+    lines = [msgspec.json.encode(clean_event(one, redactor), enc_hook=write_quantity) for one in events]
+    again = [msgspec.json.decode(line, type=j.AnyEvent, dec_hook=read_quantity) for line in lines]
+    before, after = judge(events), judge(again)
+    assert (after.verdict, after.landed, after.crashes) == (before.verdict, before.landed, before.crashes)
+    assert len(after.recoveries) == len(before.recoveries)
 
 
 def test_the_description_holds_what_matters_and_no_secret() -> None:
@@ -129,16 +193,19 @@ def test_the_description_holds_what_matters_and_no_secret() -> None:
         "URL": "postgres://anna:pw@db/",
         "LICENSE": "abcd-1234",
         "ECHO": "the key is s3cret-value",
+        "LC_ALL": "the key is s3cret-value",
+        "UNHEARD_OF": "who-knows",
         "ODD": os.fsdecode(b"\xff"),
     }
     said = describe_environment(env, Redactor(env, used=["LICENSE"]))
     text = json.dumps(said, ensure_ascii=False)
     text.encode()
-    for secret in ("s3cret", ":pw@", "abcd"):
+    for secret in ("s3cret", ":pw@", "abcd", "who-knows"):
         assert secret not in text
     assert said["variables"]["HOME"] == "/home/anna"
     assert said["variables"]["SHORT_TOKEN"] == said["variables"]["API_KEY"] == "‹redacted›"
-    assert said["variables"]["ECHO"] == "the key is ‹redacted›"
+    assert said["variables"]["ECHO"] == said["variables"]["UNHEARD_OF"] == "‹redacted›"
+    assert said["variables"]["LC_ALL"] == "the key is ‹redacted›"
     assert said["python"]["version"]
     assert said["os"]["kernel"]
     assert said["cpus"] >= 1

@@ -8,6 +8,7 @@ import re
 import resource
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -215,9 +216,27 @@ def test_acknowledgements_are_in_the_file_at_once(tmp_path: Path) -> None:
 def test_an_id_that_was_acknowledged_twice_is_told(tmp_path: Path) -> None:
     ledger = AckLedger(tmp_path / "acks.txt")
     assert [ledger.take(f"ack {one}") for one in "abacaa"] == [True] * 6
-    assert (ledger.count, ledger.repeated) == (6, {"a": 3})
+    assert (ledger.count, ledger.repeats, ledger.repeated) == (6, 3, {"a": 3})
+    assert ledger.said_of_repeats() == "3 acknowledgements were of an id that had been acknowledged before (a)"
     assert not ledger.take("done")
     ledger.close()
+
+
+def test_the_ledger_stays_small_however_many_ids_come_and_come_again(tmp_path: Path) -> None:
+    ledger = AckLedger(tmp_path / "acks.txt")
+    tracemalloc.start()
+    try:
+        for nth in range(40_000):
+            ledger.take(f"ack note-{nth % 20_000:08}")
+        used, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+        ledger.close()
+    assert used / 20_000 < 40, "bytes an id; the shelves themselves are most of it"
+    assert ledger.repeats == 20_000
+    assert ledger.said_of_repeats().endswith(
+        "(note-00000000, note-00000001, note-00000002, note-00000003, note-00000004, …)"
+    )
 
 
 def test_a_ledger_on_a_full_disk_says_so_and_goes_on_counting(tmp_path: Path) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import http.server
+import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -81,10 +82,21 @@ def test_a_handled_signal_that_is_not_meant_to_end_anybody_is_not_waited_for() -
         assert kill(Kill(signal="USR1"), who, hands=Impatient()).result == "landed"
 
 
-def test_a_term_that_is_handled_is_waited_for_as_long_as_the_grace() -> None:
-    with started(*HANDLES_ALL, ready=b"ready") as who:
+@pytest.mark.parametrize("program", [HANDLES_ALL, IGNORES_TERM], ids=["handled", "ignored"])
+def test_a_term_that_its_target_lives_through_is_waited_for_and_then_unsure(program: tuple[str, ...]) -> None:
+    with started(*program, ready=b"ready") as who:
         outcome = kill(Kill(signal="TERM", grace_ms=QUICK), who)
-        assert (outcome.result, "TERM delivered, still alive" in outcome.detail) == ("landed", True)
+        assert (outcome.result, "TERM delivered, still alive after the grace" in outcome.detail) == ("unsure", True)
+
+
+def test_a_term_that_was_lived_through_stays_unsure_whatever_is_delivered_after_it() -> None:
+    with started(*HANDLES_ALL, ready=b"ready") as who:
+        assert kill(Kill(signal="TERM", then="USR1", grace_ms=QUICK), who).result == "unsure"
+
+
+def test_a_hangup_that_is_handled_has_done_all_that_it_is_sent_for() -> None:
+    with started(*HANDLES_ALL, ready=b"ready") as who:
+        assert kill(Kill(signal="HUP", grace_ms=QUICK), who).result == "landed"
 
 
 def test_the_ladder_is_climbed_until_the_target_is_gone() -> None:
@@ -111,8 +123,95 @@ def test_a_halt_ends_the_climb() -> None:
 
     with started(*IGNORES_TERM, ready=b"ready") as who:
         hands = Halts()
-        assert kill(Kill(signal="TERM", then="KILL"), who, hands=hands).result == "landed"
+        outcome = kill(Kill(signal="TERM", then="KILL"), who, hands=hands)
+        assert (outcome.result, "when the round was halted" in outcome.detail) == ("unsure", True)
         assert hands.steps == [f"TERM {who.pid}"]
+        assert procs.alive(who)
+
+
+def test_nothing_is_sent_once_the_round_is_halted() -> None:
+    with started(*SLEEPS) as who:
+        hands = Hands()
+        hands.halted = True
+        outcome = kill(Kill(), who, hands=hands)
+        assert (outcome.result, hands.steps) == ("missed", [])
+        assert procs.alive(who)
+
+
+def test_a_signal_that_a_halt_forestalled_is_not_told_as_a_death() -> None:
+    class Late(Hands):
+        def signal(self, who: Identity, name: str) -> bool:
+            self.halted = True
+            return False
+
+    with started(*SLEEPS) as who:
+        outcome = kill(Kill(), who, hands=Late())
+        assert (outcome.result, "halted before the signal" in outcome.detail) == ("missed", True)
+
+
+def halted_while(ask: Request | tuple[str, ...], going: Callable[[], object]) -> Outcome:
+    """Ask, with a long grace, and halt once that goes on; nobody may be signalled, and it is over soon."""
+    fault = Kill(ask=ask, grace_ms=Ms(30_000))
+    hands, outcomes = Hands(), list[Outcome]()
+    with started(*SLEEPS) as who:
+        thread = threading.Thread(target=lambda: outcomes.append(kill(fault, who, hands=hands)))
+        thread.start()
+        assert eventually(going)
+        hands.halted = True
+        thread.join(timeout=2)
+        assert not thread.is_alive()
+        assert hands.steps == []
+        assert procs.alive(who)
+    return outcomes[0]
+
+
+def test_a_halt_ends_the_command_that_asks_and_no_signal_follows(tmp_path: Path) -> None:
+    mark = tmp_path / "asking"
+    outcome = halted_while(("sh", "-c", f"echo $$ > {mark}; sleep 300"), lambda: mark.exists() and mark.read_text())
+    assert (outcome.result, "halted" in outcome.detail) == ("unsure", True)
+    assert procs.identity(int(mark.read_text())) is None
+
+
+def test_a_halt_in_the_grace_after_asking_lets_no_signal_follow(tmp_path: Path) -> None:
+    mark = tmp_path / "asked"
+    assert halted_while(("touch", str(mark)), mark.exists).result == "unsure"
+
+
+def test_a_halt_does_not_wait_for_an_answer() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        silent.setblocking(False)
+        asked: list[socket.socket] = []
+
+        def accepted() -> bool:
+            try:
+                asked.append(silent.accept()[0])
+            except BlockingIOError:
+                pass
+            return bool(asked)
+
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/"
+        assert halted_while(Request(url=url, within_ms=Ms(30_000)), accepted).result == "unsure"
+        asked[0].close()
+
+
+def test_who_connects_after_the_halt_is_asked_nothing() -> None:
+    class Turns(Hands):
+        """Halted between the question whether to ask and the connection."""
+
+        looks = 0
+
+        @property
+        def halted(self) -> bool:
+            self.looks += 1
+            return self.looks > 1
+
+        @halted.setter
+        def halted(self, value: bool) -> None:
+            pass
+
+    with a_server(202) as (url, asked), started(*SLEEPS) as who:
+        kill(Kill(ask=Request(url=url)), who, hands=Turns())
+        assert asked == []
         assert procs.alive(who)
 
 

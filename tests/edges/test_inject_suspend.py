@@ -6,16 +6,17 @@ import os
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from hands import SLEEPS, Hands, a_permit, eventually, python, started
+from hands import SLEEPS, Hands, a_permit, eventually, identity, python, started
 
 from croupier.inject import Outcome
 from croupier.inject.suspend import INJECTOR
+from croupier.model.experiment import Limits
 from croupier.model.fault import Duty, Suspend
-from croupier.model.target import Identity
+from croupier.model.target import Identity, Selector
 from croupier.model.undo import UndoRecord
 from croupier.model.units import Ms
 from croupier.system import freezer, procs, signals
@@ -174,6 +175,33 @@ def test_a_tree_is_stopped_and_let_go_as_a_whole(kin: None) -> None:
         assert "T" not in [procs.state_of(one) for one in everybody]
 
 
+def family_with(left_alone: Callable[[Identity], Limits], fault: Suspend) -> tuple[list[str], list[str], str]:
+    """Suspend a tree where the limits bar one below its target: the letters of all while it lasts and after."""
+    with started(*FAMILY, ready=b"ready", env={"CROUPIER_TEST_KIN": "1"}) as who:
+        assert eventually(lambda: len(procs.family(who.pid)) == 2)
+        spared, other = procs.family(who.pid)
+        permit = a_permit(fault, who, limits=left_alone(spared))
+        hands = Hands(permit=permit)
+        homes = [Path(f"/proc/{one.pid}/cgroup").read_text() for one in (who, other, spared)]
+        outcome = INJECTOR.inject(permit, fault, hands)
+        assert outcome.result == "landed", outcome.detail
+        held = [procs.state_of(one) for one in (who, other, spared)]
+        assert Path(f"/proc/{spared.pid}/cgroup").read_text() == homes[2]
+        assert all(spared.pid != pid for record in hands.records for pid, _ in record.data["members"])
+        assert all(heal_all(hands))
+        assert [Path(f"/proc/{one.pid}/cgroup").read_text() for one in (who, other, spared)] == homes
+        return held, [procs.state_of(one) for one in (who, other, spared)], outcome.detail
+
+
+def test_one_on_the_deny_list_is_left_alone_below_a_target_whose_tree_is_stopped(kin: None) -> None:
+    held, after, detail = family_with(
+        lambda spared: Limits(deny=(Selector(pid=spared.pid),)), Suspend(for_ms=LONG, tree=True)
+    )
+    assert (held[:2], held[2] == "T") == (["T", "T"], False)
+    assert "T" not in after
+    assert "with 1 below it" in detail and "on the deny list" in detail
+
+
 def test_a_descendant_that_was_stopped_by_somebody_else_stays_stopped(kin: None) -> None:
     with started(*FAMILY, ready=b"ready", env={"CROUPIER_TEST_KIN": "1"}) as who:
         assert eventually(lambda: len(procs.family(who.pid)) == 2)
@@ -318,7 +346,7 @@ def test_what_somebody_else_froze_is_missed(version: int) -> None:
     with started(*SLEEPS) as who:
         theirs = freezer.cell_for(who.pid, "of-somebody-else")
         assert theirs is not None
-        freezer.confine(theirs, [who.pid])
+        freezer.confine(theirs, [who])
         freezer.freeze(theirs)
         assert eventually(lambda: freezer.is_frozen(theirs.path, theirs.version))
         outcome, _ = suspend(Suspend(for_ms=LONG, how="freezer"), who)
@@ -338,6 +366,97 @@ def test_a_frozen_tree_holds_its_children_and_a_duty_cycle_lets_them_breathe(ver
         INJECTOR.hold(permit, fault, hands)
         assert all(heal_all(hands))
         assert not Path(cell.path).exists()
+
+
+def test_one_on_the_deny_list_is_left_out_of_the_cell(version: int, kin: None) -> None:
+    fault = Suspend(for_ms=LONG, tree=True, how="freezer")
+    _, _, detail = family_with(lambda spared: Limits(deny=(Selector(pid=spared.pid),)), fault)
+    assert "on the deny list" in detail
+
+
+@pytest.fixture
+def elsewhere(version: freezer.Version) -> Iterator[str]:
+    """A cgroup below our own, to put somebody into."""
+    place = Path(freezer.home_of(os.getpid(), version)) / f"elsewhere-of-a-test-{os.getpid()}"
+    place.mkdir()
+    yield str(place)
+    if place.exists():
+        assert eventually(lambda: not (place / "cgroup.procs").read_text())
+        place.rmdir()
+
+
+def test_everybody_in_a_frozen_tree_goes_back_where_they_were(version: freezer.Version, elsewhere: str) -> None:
+    parent = python(
+        "import subprocess,time\nsubprocess.Popen(['sleep', '300'])\nprint('ready', flush=True)\ntime.sleep(300)"
+    )
+    with started(*parent, ready=b"ready") as who:
+        (child,) = procs.family(who.pid)
+        try:
+            (Path(elsewhere) / "cgroup.procs").write_text(str(child.pid))
+            home = freezer.home_of(who.pid, version)
+            outcome, hands = suspend(Suspend(for_ms=LONG, tree=True, how="freezer"), who)
+            assert outcome.result == "landed", outcome.detail
+            cell = hands.records[-1].data["cell"][1]
+            assert {freezer.home_of(one.pid, version) for one in (who, child)} == {cell}
+            assert all(heal_all(hands))
+            assert [freezer.home_of(one.pid, version) for one in (who, child)] == [home, elsewhere]
+        finally:
+            signals.send(child, "KILL")
+
+
+def test_a_home_that_was_taken_away_is_told_and_healing_ends(version: freezer.Version, elsewhere: str) -> None:
+    with started(*SLEEPS) as who:
+        (Path(elsewhere) / "cgroup.procs").write_text(str(who.pid))
+        cell = freezer.Cell(
+            version, f"{Path(elsewhere).parent}/croupier-test-{os.getpid()}", str(Path(elsewhere).parent)
+        )
+        freezer.confine(cell, [who])
+        Path(elsewhere).rmdir()
+        assert "is not there any more" in freezer.dissolve(cell, {who: elsewhere})
+        assert not Path(cell.path).exists()
+        assert freezer.dissolve(cell, {who: elsewhere}) == ""
+
+
+def test_one_born_in_the_cell_goes_where_its_parent_belongs(version: freezer.Version, elsewhere: str) -> None:
+    forks = python("import subprocess\nprint('ready', flush=True)\ninput()\nsubprocess.run(['sleep', '300'])")
+    process = subprocess.Popen(forks, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        assert process.stdout.readline()
+        who = identity(process.pid)
+        (Path(elsewhere) / "cgroup.procs").write_text(str(who.pid))
+        cell = freezer.Cell(
+            version, f"{Path(elsewhere).parent}/croupier-test-{os.getpid()}", str(Path(elsewhere).parent)
+        )
+        freezer.confine(cell, [who])
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+        assert eventually(lambda: procs.family(who.pid))
+        (born,) = procs.family(who.pid)
+        assert freezer.home_of(born.pid, version) == cell.path
+        assert freezer.dissolve(cell, {who: elsewhere}) == ""
+        assert freezer.home_of(born.pid, version) == freezer.home_of(who.pid, version) == elsewhere
+        signals.send(born, "KILL")
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+
+
+def test_a_number_that_changed_hands_at_the_moment_of_the_move_is_moved_back(
+    version: freezer.Version, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with started(*SLEEPS) as who:
+        home = freezer.home_of(who.pid, version)
+        cell = freezer.cell_for(who.pid, f"test-{os.getpid()}")
+        assert cell is not None
+        before = Identity(pid=who.pid, started=who.started - 1, boot=who.boot)
+        monkeypatch.setattr(procs, "alive", lambda one: True)
+        freezer.confine(cell, [before])
+        assert freezer.home_of(who.pid, version) == home
+        assert freezer.members(cell) == []
+        assert freezer.dissolve(cell) == ""
 
 
 def test_a_path_that_is_no_cell_is_never_taken_away(tmp_path: Path) -> None:

@@ -286,3 +286,28 @@ def test_a_udp_port_counts_as_listened_on() -> None:
         bound.bind(("127.0.0.1", 0))
         census = procs.find(Selector(port=bound.getsockname()[1], pid=os.getpid()))
         assert [one.pid for one in matches(Selector(port=bound.getsockname()[1]), census)] == [os.getpid()]
+
+
+HIDES = python(
+    "import ctypes,os,socket,sys,time\n"
+    "s = socket.socket(); s.bind(('127.0.0.1', 0)); s.listen()\n"
+    "os.setuid(4242) if os.getuid() == 0 else None\n"
+    "ctypes.CDLL(None).prctl(4, 0, 0, 0, 0)\n"
+    "print('ready', flush=True); time.sleep(300)"
+)
+READS = """
+import os, sys
+from croupier.system import procs
+if os.getuid() == 0:
+    os.setgroups([]); os.setuid(4242)
+(one,) = [one for one in procs.read_census({}, whole=True, columns=frozenset(("env", "ports")))
+          if one.pid == int(sys.argv[1])]
+print(one.env, one.ports)
+"""
+
+
+def test_what_may_not_be_read_is_unknown_and_not_empty() -> None:
+    # As a user without rights over it, who may signal it all the same: so is a program with capabilities of its own.
+    with started(*HIDES, ready=b"ready") as who:
+        done = subprocess.run([sys.executable, "-c", READS, str(who.pid)], capture_output=True, text=True)
+        assert done.stdout.split() == ["None", "None"], done.stderr

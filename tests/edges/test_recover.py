@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -24,6 +26,8 @@ from croupier.supervise.running import (
     active_runs,
     read_running,
     read_steps,
+    registered_in,
+    remove_running,
     state_home,
     write_running,
 )
@@ -305,3 +309,92 @@ def test_with_the_guardian_stopped_as_well_it_is_healed_from_the_undo_log(
         assert "undo log" in done.how
         assert procs.state_of(foreign) != "T"
         croupier.wait(5)
+
+
+@pytest.mark.parametrize("by", ["name", "folder", "own name", "path", "latest"])
+def test_a_round_is_halted_by_every_word_that_people_have_for_it(
+    tmp_path: Path, orphans_fall_to_us: None, by: str
+) -> None:
+    run_dir = tmp_path / "runs" / "notes" / "2026-01-01T000000Z-1"
+    run_dir.mkdir(parents=True)
+    names = {
+        "name": "notes/2026-01-01T000000Z-1", "folder": "notes", "own name": run_dir.name, "path": str(run_dir),
+        "latest": "latest",
+    }  # fmt: skip
+    with started(*SLEEPS) as foreign, a_croupier(run_dir, "polite", str(foreign.pid)) as (croupier, _):
+        assert [one.clean for one in halt(names[by])] == [True]
+        assert procs.state_of(foreign) != "T"
+        assert croupier.wait(5) == 0
+
+
+def test_a_round_without_a_pointer_is_halted_by_where_it_is_stored(tmp_path: Path, orphans_fall_to_us: None) -> None:
+    out = tmp_path / "runs"
+    run_dir = out / "notes" / "2026-01-01T000000Z-1"
+    run_dir.mkdir(parents=True)
+    with started(*SLEEPS) as foreign, a_croupier(run_dir, "polite", str(foreign.pid)) as (croupier, _):
+        for pointer in (state_home() / "active").iterdir():
+            pointer.unlink()
+        assert halt() == []
+        assert [one.clean for one in halt(None, out)] == [True]
+        assert croupier.wait(5) == 0
+
+
+def test_halting_a_round_that_is_over_finds_nothing_to_halt(tmp_path: Path) -> None:
+    run_dir = tmp_path / "runs" / "notes" / "2026-01-01T000000Z-1"
+    run_dir.mkdir(parents=True)
+    (run_dir / "journal.jsonl").touch()
+    (run_dir.parent / "latest").symlink_to(run_dir.name)
+    for name in ("notes/2026-01-01T000000Z-1", "notes", "latest", run_dir):
+        assert halt(name, tmp_path / "runs") == []
+    with pytest.raises(ReplayError):
+        halt("notes", tmp_path / "elsewhere")
+
+
+# Where rounds are registered when there is no state home
+
+
+@pytest.fixture
+def spare(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """The temporary directory is the test's own, and the state home cannot be made."""
+    (tmp_path / "tmp").mkdir()
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "tmp"))
+    (tmp_path / "a-file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "a-file"))
+    return tmp_path / "tmp" / f"croupier-{os.getuid()}"
+
+
+def a_registered_run(tmp_path: Path) -> Path:
+    (run_dir := tmp_path / "run").mkdir()
+    write_running(run_dir, Running(run="a/run", croupier=NOBODY, guardian=NOBODY, started="now"))
+    return run_dir
+
+
+def test_where_the_state_home_cannot_be_written_a_round_is_found_all_the_same(spare: Path, tmp_path: Path) -> None:
+    run_dir = a_registered_run(tmp_path)
+    assert (registered_in("a/run"), active_runs()) == (spare, [run_dir])
+    assert stat.S_IMODE(spare.stat().st_mode) == 0o700
+    remove_running(run_dir, "a/run")
+    assert (registered_in("a/run"), active_runs(), list((spare / "active").iterdir())) == (None, [], [])
+
+
+def test_nobody_has_to_have_a_home(spare: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def homeless() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.delenv("XDG_STATE_HOME")
+    monkeypatch.setattr(Path, "home", homeless)
+    run_dir = a_registered_run(tmp_path)
+    assert (state_home(), active_runs()) == (spare, [run_dir])
+
+
+@pytest.mark.parametrize("whose", ["open to all", "a link"])
+def test_a_directory_that_somebody_else_laid_out_is_not_used(spare: Path, tmp_path: Path, whose: str) -> None:
+    if whose == "a link":
+        (tmp_path / "elsewhere").mkdir(mode=0o700)
+        spare.symlink_to(tmp_path / "elsewhere")
+    else:
+        spare.mkdir()
+        spare.chmod(0o777)
+    a_registered_run(tmp_path)
+    assert (registered_in("a/run"), active_runs()) == (None, [])
+    assert not (spare / "active").exists()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 
@@ -91,3 +92,29 @@ def test_what_a_signal_will_do_can_be_asked() -> None:
         assert procs.disposition(who, signal.SIGUSR1) == "caught"
         assert procs.disposition(who, signal.SIGALRM) == "default"
     assert procs.disposition(who, signal.SIGALRM) == ""
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ENFILE])
+def test_a_process_of_which_nothing_can_be_read_is_not_told_to_be_gone(
+    monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    def none_left(pid: int) -> int:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "pidfd_open", none_left)
+    ourselves = procs.identity(os.getpid())
+    assert ourselves is not None
+    with signals.Watch(ourselves) as watch:
+        assert not watch.gone()
+        with pytest.raises(OSError, match=os.strerror(number)):
+            watch.send(0)
+
+
+def test_where_pidfds_are_forbidden_signals_go_without(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(pid: int) -> int:
+        raise PermissionError(errno.EPERM, "forbidden by a filter")
+
+    monkeypatch.setattr(os, "pidfd_open", forbidden)
+    ourselves = procs.identity(os.getpid())
+    assert ourselves is not None
+    assert signals.send(ourselves, "CONT")

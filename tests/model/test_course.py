@@ -103,6 +103,13 @@ def test_a_trigger_that_never_came_is_given_up_at_the_end():
     assert course.phase == "settling"
 
 
+def test_an_injection_that_was_still_to_come_at_the_end_is_given_up_as_well():
+    course = in_round(a_plan(OnLog(process="web", match="flush", nth=1, plus_ms=9_000), lasts_ms=3_000))
+    course, _ = advance(course, c.LogSeen(at_ms=100, injection=1))
+    course, commands = advance(course, c.ClockReached(at_ms=3_000))
+    assert [one.injection for one in commands if isinstance(one, c.GiveUp)] == [1]
+
+
 def test_a_repeated_injection_comes_again_after_its_pause():
     course = in_round(a_plan(At(at_ms=1_000)))
     course, _ = advance(course, c.ClockReached(at_ms=1_000))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from croupier.model.experiment import Experiment, Limits, Window
 from croupier.model.fault import Kill
-from croupier.model.guard import Absent, Permit, Refusal, Standing, consider, default_time_box_ms, is_open
+from croupier.model.guard import Absent, Below, Permit, Refusal, Standing, consider, default_time_box_ms, is_open
 from croupier.model.plan import At, Injection
 from croupier.model.target import Cmdline, Identity, Seen, Selector
 from croupier.model.units import Ms, Rate
@@ -61,9 +61,9 @@ def test_a_permit_names_whom_it_is_for_and_their_rank():
 
 def test_only_the_guard_makes_permits():
     with pytest.raises(TypeError, match="only the guard"):
-        Permit(object(), an_injection(), OURS, ())
+        Permit(object(), an_injection(), OURS, (), Limits(), Standing(now_ms=0))
     with pytest.raises(TypeError, match="only the guard"):
-        Permit(None, an_injection(), OURS, ())
+        Permit(None, an_injection(), OURS, (), Limits(), Standing(now_ms=0))
 
 
 def test_a_permit_cannot_be_widened():
@@ -72,6 +72,45 @@ def test_a_permit_cannot_be_widened():
         with pytest.raises(AttributeError):
             setattr(permit, name, OURS)
     assert not [name for name in Permit.__slots__ if "seal" in name]
+
+
+def below_main(*members: Seen, **how: Any) -> Below:
+    permit = ask(target=Selector(process="web"), census=(MAIN,), **how)
+    assert isinstance(permit, Permit)
+    return permit.below(MAIN.identity, (MAIN, *members))
+
+
+def test_whoever_is_below_a_target_meets_the_same_limits_as_the_target():
+    plain, secret, init = (
+        seen(21, parent=10),
+        seen(22, parent=21, name="secret"),
+        seen(23, parent=21, protected="it is PID 1"),
+    )
+    below = below_main(plain, secret, init, limits=Limits(deny=("secret",)))
+    assert below.free == (plain,)
+    assert {who.pid: why.limit for who, why in below.barred} == {22: "deny", 23: "protected"}
+
+
+def test_whoever_is_below_a_target_has_to_be_allowed_where_a_list_says_who_is():
+    named, unnamed = seen(21, parent=10, name="worker"), seen(22, parent=10, name="other", role="")
+    below = below_main(named, unnamed, limits=Limits(allow=("web",)))
+    assert (below.free, [why.limit for _, why in below.barred]) == ((named,), ["allow"])
+    foreign = below_main(seen(24, parent=10, ours=False))
+    assert (foreign.free, [why.limit for _, why in foreign.barred]) == ((), ["live"])
+
+
+def test_a_permit_covers_nobody_below_a_process_that_it_is_not_about():
+    permit = ask(target=Selector(process="web"), census=(MAIN,))
+    assert permit.below(STRANGER.identity, (MAIN, STRANGER, seen(31, parent=30))) == Below()
+
+
+def test_a_guard_that_breaks_lets_nobody_below_a_target_through():
+    permit = ask(
+        target=Selector(process="web"), census=(MAIN,), limits=Limits(deny=(Selector(cmdline=Cmdline(regex="(")),))
+    )
+    if isinstance(permit, Permit):
+        below = permit.below(MAIN.identity, (MAIN, seen(21, parent=10, cmdline=("x",))))
+        assert (below.free, [why.limit for _, why in below.barred]) == ((), ["guard"])
 
 
 def test_nobody_alive_is_absence_and_not_refusal():
@@ -193,7 +232,7 @@ def test_protected_processes_are_never_touched_whatever_the_lists_say():
 def test_what_is_denied_is_spared_even_where_it_is_allowed():
     limits = Limits(allow=("web",), deny=("web",))
     answer = ask(limits=limits)
-    assert (refused(answer), answer.hint) == ("deny", "see limits.deny")
+    assert (refused(answer), answer.hint) == ("deny", "see limits.deny; what it cannot read, it denies")
     spare_main = Limits(allow=("*",), deny=(Selector(process="web", pick="main"),))
     for lot in range(20):
         permit = ask(limits=spare_main, lot=lot)
@@ -303,6 +342,37 @@ def test_who_might_be_denied_is_denied_where_it_could_not_be_read(denied):
     assert refused(ask(limits=Limits(deny=(denied,)))) == "deny"
     # To be allowed takes more than a maybe.
     assert refused(ask(limits=Limits(allow=(denied,)))) == "allow"
+
+
+@pytest.mark.parametrize("denied", ["payment-database-server", Selector(name="payment-database-server"), "*-server"])
+@pytest.mark.parametrize(
+    "known",
+    [
+        {"exe": "/opt/payment-database-server"},
+        {"exe": "/usr/bin/python3", "cmdline": ("python3", "/opt/payment-database-server")},
+        {},
+    ],
+)
+def test_who_is_denied_by_a_name_longer_than_the_kernel_keeps_is_denied(denied, known):
+    database = (seen(10, main=True, name="payment-databas", **known),)
+    assert refused(ask(census=database, limits=Limits(deny=(denied,)))) == "deny"
+
+
+def test_another_name_that_begins_alike_is_not_denied_where_the_whole_of_it_is_known():
+    client = (seen(10, main=True, name="payment-databas", exe="/opt/payment-database-client"),)
+    assert isinstance(ask(census=client, limits=Limits(deny=("payment-database-server",))), Permit)
+
+
+def test_to_be_allowed_by_a_long_name_the_whole_of_it_must_be_known():
+    allow = Limits(allow=("payment-database-server",))
+    known = (seen(10, main=True, name="payment-databas", exe="/opt/payment-database-server"),)
+    assert isinstance(ask(census=known, limits=allow), Permit)
+    assert refused(ask(census=(seen(10, main=True, name="payment-databas"),), limits=allow)) == "allow"
+
+
+def test_who_goes_by_another_name_is_denied_by_the_file_that_it_runs():
+    renamed = (seen(10, main=True, name="innocent", exe="/usr/bin/precious", cmdline=("innocent",)),)
+    assert refused(ask(census=renamed, limits=Limits(deny=("precious",)))) == "deny"
 
 
 # The time box

@@ -157,16 +157,35 @@ def test_a_start_that_is_never_ready_is_ended_whole_and_counts_as_a_restart():
     assert commands[0] == Announce(state="backoff", why="it was not ready within 10s", delay_ms=500)
 
 
-def test_a_command_that_is_not_found_is_tried_again_and_then_given_up():
-    spec = a_spec(restart=Restart(limit=Rate(2, 60_000)))
+def test_a_command_that_is_not_found_at_the_first_start_is_given_up_at_once():
+    spec = a_spec(restart=Restart(limit=Rate(20, 60_000)))
+    unit, commands = play(spec, (0, StartAsked()), (0, SpawnFailed(reason="serve: not found")))
+    assert (unit.state, unit.attempt) == ("fatal", 1)
+    assert any("serve: not found" in getattr(one, "why", "") for one in commands)
+
+
+def test_a_process_that_was_never_ready_is_started_three_times_whatever_its_limit():
+    spec = a_spec(restart=Restart(limit=Rate(1_000, 60_000)))
     unit, _ = play(spec, (0, StartAsked()))
+    seen = []
+    for turn in range(3):
+        who = pid(100 + turn)
+        unit, _ = play(spec, (unit.due_ms, Spawned(who=who)), unit=unit)
+        unit, commands = play(spec, (unit.due_ms, Died(cause="own", code=1, who=who)), unit=unit)
+        seen += states(commands)
+        unit, _ = play(spec, (unit.due_ms, DelayOver(attempt=unit.attempt)), unit=unit)
+    assert seen == ["backoff", "backoff", "fatal"]
+
+
+def test_a_command_that_is_gone_later_is_tried_again_and_then_given_up():
+    spec = a_spec(restart=Restart(limit=Rate(2, 60_000)))
+    unit = Unit(name="web", state="starting", attempt=2, proven=True)
     seen = []
     for now_ms in (0, 1_000, 5_000):
         unit, commands = play(spec, (now_ms, SpawnFailed(reason="serve: not found")), unit=unit)
         seen += states(commands)
         unit, _ = play(spec, (unit.due_ms, DelayOver(attempt=unit.attempt)), unit=unit)
     assert seen == ["backoff", "backoff", "fatal"]
-    assert (unit.state, unit.restarts, unit.attempt) == ("fatal", 2, 3)
 
 
 def test_a_process_that_never_started_and_is_never_restarted_is_fatal():
@@ -288,6 +307,7 @@ def test_a_backoff_of_any_size_and_streak_stays_within_bounds():
 def test_a_process_that_was_ready_for_long_enough_begins_a_new_row():
     spec = a_spec(restart=Restart(max_delay_ms=Ms(2_000)))
     in_a_row = Unit(name="web", state="ready", attempt=3, who=pid(10), last=pid(10), ready_ms=1_000, streak=2)
+    in_a_row = msgspec.structs.replace(in_a_row, proven=True)
     assert play(spec, (2_999, crash()), unit=in_a_row)[0].streak == 2
     assert play(spec, (3_000, crash()), unit=in_a_row)[0].streak == 0
 

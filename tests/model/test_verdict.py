@@ -197,6 +197,54 @@ def test_too_few_acknowledgements_prove_nothing():
     assert judge(a_run(*few, j.WorkloadEnded(asked=True, code=0, acks=10))).verdict == "held"
 
 
+PROMISED = j.Promised(invariants=("nothing is lost",))
+STEADY = j.SteadyStateRead(when="after", held=True)
+
+
+def test_what_was_promised_and_not_asked_was_not_proven():
+    assert judge(a_run(PROMISED, *landed(), STEADY, HELD)).verdict == "held"
+    halted = judge(a_run(PROMISED, *landed(), STEADY, outcome="stopped"))
+    assert halted.verdict == "unknown" and "nothing is lost: it was not asked" in halted.reasons
+    assert judge(a_run(PROMISED, *landed(), HELD)).verdict == "unknown"
+
+
+def test_a_disturbance_that_was_not_heard_of_again_is_a_doubt():
+    down = j.Disturbed(injection=1, process="web")
+    assert judge(a_run(PROMISED, *landed(), down, STEADY, HELD)).verdict == "unknown"
+    assert judge(a_run(PROMISED, *landed(), down, recovered(1, 5), STEADY, HELD)).verdict == "held"
+
+
+def test_a_process_that_stayed_down_without_a_promise_about_it_is_a_doubt():
+    down = [j.Disturbed(injection=1, process="web"), j.NotRecovered(injection=1, process="web", waited_ms=30_000)]
+    assert judge(a_run(PROMISED, *landed(), *down, STEADY, HELD)).verdict == "unknown"
+
+
+def test_a_recovery_that_was_watched_for_less_than_was_promised_cannot_be_told():
+    never = j.NotRecovered(injection=1, process="web", waited_ms=5_000)
+    question = asked("recovery", of="web", every="< 20s")
+    assert judge(a_run(*landed(), never, question, outcome="stopped")).findings[0].held is None
+    assert judge(a_run(*landed(), never, asked("recovery", of="web", every="< 4s"))).verdict == "violated"
+
+
+def test_a_steady_state_that_had_less_than_its_time_to_come_back_was_not_broken():
+    short = j.SteadyStateRead(when="after", held=False, detail="no answer")
+    assert judge(a_run(*landed(), HELD, short, outcome="stopped")).verdict == "unknown"
+
+
+def test_an_intent_without_an_outcome_is_a_doubt():
+    due, intended, _ = landed(2)
+    assert judge(a_run(PROMISED, *landed(1), due, intended, STEADY, HELD)).verdict == "unknown"
+
+
+def test_an_invariant_that_nobody_here_can_answer_is_a_doubt():
+    assert judge(a_run(*landed(), HELD, asked("horoscope"))).verdict == "unknown"
+
+
+def test_no_more_reasons_are_given_than_a_person_reads():
+    notes = [j.Noted(text=f"trouble {number}", trouble=True) for number in range(5_000)]
+    assert len(judge(a_run(*landed(), *notes)).reasons) < 150
+
+
 @given(st.lists(st.floats(0, 1e6), min_size=1), st.integers(1, 100))
 def test_a_percentile_is_a_value_that_was_measured_with_enough_below_it(times, share):
     value = percentile(times, share)

@@ -23,6 +23,7 @@ from croupier.model.errors import ReplayError
 from croupier.model.target import Identity
 from croupier.model.verdict import Verdict
 from croupier.store import RunDir
+from croupier.store.journal import read_journal
 from croupier.supervise.running import Running, read_running
 from croupier.system import procs, signals
 
@@ -206,7 +207,10 @@ class Playing:
         return [path for path in found if not path.parent.is_symlink() and self._is_ours(path)]
 
     def _is_ours(self, journal: Path) -> bool:
-        first = next(iter(Stored(journal.parent).all()), None)
+        try:
+            first = next(read_journal(journal), None)
+        except ReplayError:
+            return False
         return isinstance(first, j.RunStarted) and first.pid == self.process.pid
 
     def ended_with(self) -> str:

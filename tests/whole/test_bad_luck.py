@@ -396,7 +396,8 @@ def test_a_clock_that_jumps_moves_nothing(house: House) -> None:
     assert moments == sorted(moments)
     zero = next(one.at_us for one in played.events(j.PhaseEntered) if one.phase == "round")
     for due, planned_ms in zip(played.events(j.Due), (200, 600, 1100), strict=True):
-        assert 0 <= due.at_us - zero - planned_ms * 1_000 < 500_000
+        # Moments are whole milliseconds.
+        assert -2_000 <= due.at_us - zero - planned_ms * 1_000 < 500_000
     healed = played.events(j.Healed)[0].at_us - played.events(j.Concluded)[1].at_us
     assert 150_000 < healed < 1_200_000
 
@@ -458,6 +459,7 @@ def test_one_of_two_rounds_that_is_killed_leaves_the_other_alone(house: House) -
 
 
 def within(seconds: float, house: House, *arguments: str | Path) -> Any:
+    """A command that answers soon. The time is generous, as the machine may be busy; a bomb would take minutes."""
     began = time.monotonic()
     done = house.croupier(*arguments)
     assert time.monotonic() - began < seconds
@@ -472,7 +474,7 @@ def test_an_experiment_of_ten_megabytes_is_refused_at_once(house: House) -> None
     assert len(text) > 10_000_000
     file = house.write(text)
     for command in ("validate", "plan", "run"):
-        done = within(3, house, command, file)
+        done = within(8, house, command, file)
         assert done.code == 2
         assert "experiment.yaml" in done.err and "too large" in done.err and "hint" in done.err
 
@@ -480,7 +482,7 @@ def test_an_experiment_of_ten_megabytes_is_refused_at_once(house: House) -> None
 def test_a_yaml_bomb_is_refused_at_once(house: House) -> None:
     rows = ["a0: &a0 [x, x, x, x, x, x, x, x, x]"]
     rows += [f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]" for n in range(1, 10)]
-    done = within(3, house, "validate", house.write("version: 1\n" + "\n".join(rows) + "\n"))
+    done = within(8, house, "validate", house.write("version: 1\n" + "\n".join(rows) + "\n"))
     assert done.code == 2
     assert "experiment.yaml:" in done.err
 
@@ -492,7 +494,7 @@ def test_a_yaml_bomb_is_refused_at_once(house: House) -> None:
     ids=range(13),
 )  # fmt: skip
 def test_whatever_the_file_holds_the_answer_is_a_sentence(house: House, text: str) -> None:
-    done = within(3, house, "validate", house.write(text))
+    done = within(8, house, "validate", house.write(text))
     assert done.code == 2
     assert done.err.strip()
 

@@ -527,3 +527,60 @@ def test_help_answers_in_little_more_than_the_start_of_python(house: House) -> N
 )
 def test_a_wrong_command_line_is_exit_code_two(house: House, arguments: tuple[str, ...]) -> None:
     assert house.croupier(*arguments).code == 2
+
+
+# --- what goes wrong with ourselves ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("most_bytes", [100, 1_500, 3_000])
+def test_a_disk_that_is_full_is_our_failure_and_never_a_broken_promise(house: House, most_bytes: int) -> None:
+    """Whichever file is the first that cannot be written: a limit on the size of files stands for the disk."""
+    file = house.write(an_experiment(injections=[a_kill()]))
+    limited = f"import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, ({most_bytes},) * 2)"
+    command = [sys.executable, "-c", f"{limited}; os.execv(sys.argv[1], sys.argv[1:])", CROUPIER]
+    done = house.begin(file, command=command).wait()
+    assert done.code == 5, done
+    assert "Traceback" not in done.err
+    assert re.search("File too large|no space left", done.err), done
+
+
+def test_a_defect_of_ours_ends_with_five_and_shows_where_only_when_asked(house: House) -> None:
+    breaks = "import croupier.cli.records as r; r.list_runs = lambda out: 1 / 0; from croupier.cli import main; "
+    command = [sys.executable, "-c", f"{breaks}import sys; sys.exit(main(['runs']))"]
+
+    def ended(**env: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(command, capture_output=True, text=True, env={**house.env, **env}, cwd=house.path)
+
+    quiet, loud = ended(), ended(CROUPIER_DEBUG="1")
+    assert (quiet.returncode, loud.returncode) == (5, 5)
+    assert "ZeroDivisionError" in quiet.stderr and "Traceback" not in quiet.stderr
+    assert "Traceback" in loud.stderr
+
+
+def test_a_round_is_found_by_halt_where_there_is_no_state_home(house: House) -> None:
+    (house.path / "tmp").mkdir()
+    nowhere = {"XDG_STATE_HOME": "/dev/null/nowhere", "TMPDIR": str(house.path / "tmp")}
+    playing = house.begin(an_experiment(injections=[a_suspension("100ms", lasts="20s")]), env=nowhere)
+    playing.until(j.Concluded)
+    assert any("cannot be written; this round is registered in" in one.text for one in playing.stored.events(j.Noted))
+    done = house.croupier("halt", env=nowhere)
+    assert done.code == 0 and "halted" in done.out, done
+    playing.wait()
+    assert house.croupier("halt", env=nowhere).out == "no round is running\n"
+
+
+def test_an_interrupted_page_changes_neither_the_verdict_nor_the_exit_code(house: House) -> None:
+    interrupts = (
+        "import croupier.cli.rounds as r\n"
+        "def page(stored): raise KeyboardInterrupt\n"
+        "r.write_page = page\n"
+        "from croupier.cli import main\n"
+        "sys.exit(main())"
+    )
+    playing = house.begin(
+        an_experiment(injections=[a_kill()]), command=[sys.executable, "-c", f"import sys\n{interrupts}"]
+    )
+    played = playing.played()
+    assert played.code == 0, played.done
+    assert played.verdict.verdict == "held"
+    assert "croupier report" in played.done.err

@@ -16,7 +16,7 @@ from croupier.model import journal as j
 from croupier.model.target import Identity
 from croupier.system import procs
 
-from .house import House, Played, a_process, an_experiment, eventually, identity, is_stopped, python
+from .house import House, Played, a_kill, a_process, an_experiment, eventually, identity, is_stopped, python
 
 FAMILY = python(
     "import os, time\n"
@@ -341,3 +341,46 @@ def test_a_port_that_nobody_listens_on_is_nobodys(house: House) -> None:
         port = own.getsockname()[1]
         assert hit(aimed_at(house, {"port": port})) == set()
     assert eventually(lambda: hit(aimed_at(house, {"port": port})) == set(), 1)
+
+
+TWO_CHILDREN = python(
+    "import subprocess, time\n"
+    "one, two = subprocess.Popen(['sleep', '600']), subprocess.Popen(['sleep', '601'])\n"
+    "open('one.pid', 'w').write(str(one.pid))\n"
+    "while True: time.sleep(1)"
+)
+
+
+@pytest.mark.parametrize("where", ["exclude", "deny", "allow"])
+def test_a_pid_file_is_read_wherever_a_selector_stands(house: House, where: str) -> None:
+    by_file = [{"pid_file": "one.pid"}]
+    app_ = a_process(TWO_CHILDREN, ready={"file": {"path": "one.pid"}})
+    target = {"process": "app", "pick": "children", "count": "all"}
+    target |= {"exclude": by_file} if where == "exclude" else {}
+    limits = {} if where == "exclude" else {"limits": {where: by_file}}
+    kill = {"at": "100ms", "kill": {"signal": "CONT"}, "target": target}
+    played = house.play(an_experiment(processes={"app": app_}, injections=[kill], **limits))
+    (intended,) = played.events(j.Intended)
+    (named,) = [int((house.path / "one.pid").read_text())]
+    assert [one.who.pid == named for one in intended.targets] == [where == "allow"]
+
+
+def test_a_pid_file_that_is_not_there_denies_everybody(house: House) -> None:
+    limits = {"deny": [{"pid_file": "nowhere.pid"}]}
+    played = house.play(an_experiment(injections=[a_kill()], limits=limits))
+    assert [one.limit for one in played.events(j.InjectionRefused)] == ["deny"]
+
+
+def test_who_lives_below_a_denied_process_is_denied_though_it_is_attached(house: House) -> None:
+    top = house.guest(
+        python("import subprocess\np = subprocess.Popen(['sleep', '300'])\nprint(p.pid, flush=True)\np.wait()")
+    )
+    below = eventually(lambda: procs.children(top.pid))[0]
+    attach = {"victim": {"pid": below}}
+    limits = {"allow": ["victim"], "deny": [{"tree": top.pid}]}
+    suspend = {"at": "100ms", "suspend": {"for": "100ms"}, "target": {"process": "victim"}}
+    invariants = [{"process": {"of": "victim", "at_least": 1}}]
+    played = house.play(
+        an_experiment(attach=attach, injections=[suspend], limits=limits, invariants=invariants), "--live"
+    )
+    assert [one.limit for one in played.events(j.InjectionRefused)] == ["deny"]

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from croupier.model import journal as j
+from croupier.model.target import Identity
 from croupier.system import procs, signals
 
 from .house import (
@@ -22,6 +23,7 @@ from .house import (
     a_suspension,
     an_experiment,
     app,
+    cmdline,
     eventually,
     is_stopped,
 )
@@ -260,3 +262,25 @@ def test_a_killed_croupier_lets_a_process_go_on_that_it_did_not_start(house: Hou
     assert eventually(lambda: not is_stopped(guest), GONE_WITHIN_S)
     assert procs.alive(guest)
     assert eventually(lambda: house.found_left() == [], 3)
+
+
+def test_slow_commands_keep_nobody_from_stopping_at_once(house: House) -> None:
+    slow = [{"command": {"run": ["env", "-i", "/bin/sleep", f"{300 + nth}"], "within": "60s"}} for nth in range(10)]
+    playing = house.begin(an_experiment(steady_state=slow, injections=[a_kill()]))
+    playing.until(j.PhaseEntered, lambda one: one.phase == "steadying")
+
+    def commands() -> list[Identity]:
+        return [who for who in procs.family(playing.stored.running.guardian.pid) if runs_one(who)]
+
+    def runs_one(who: Identity) -> bool:
+        return cmdline(who.pid).split()[-1:] in [[f"{300 + nth}"] for nth in range(1, 10)]
+
+    found = eventually(commands)
+    assert found
+    playing.signal(signal.SIGINT)
+    playing.until(j.StopAsked)
+    playing.signal(signal.SIGINT)
+    began = time.monotonic()
+    assert playing.wait(10).code == 4
+    assert time.monotonic() - began < 4
+    assert [who for who in found if procs.alive(who)] == []

@@ -186,7 +186,15 @@ def _halt(commands: Any) -> None:
     parser = _command(
         commands, "halt", "stop a running round at once, and heal everything (the kill switch)", later("safety", "halt")
     )
-    parser.add_argument("run", nargs="?", default="", metavar="RUN", help="default: every round of this user")
+    parser.add_argument(
+        "run",
+        nargs="?",
+        default="",
+        metavar="RUN",
+        help="a run directory, a name as `croupier runs` has it, an experiment's folder, or latest;"
+        " default: every round of this user",
+    )
+    _with_out(parser)
 
 
 def _recover(commands: Any) -> None:

@@ -13,8 +13,9 @@ import msgspec
 from .. import report
 from ..load import Loaded, load_experiment
 from ..model import journal as j
-from ..model.errors import ExperimentError
-from ..model.plan import At, Injection, Plan, draw_plan, plan_json
+from ..model.errors import ExperimentError, ReplayError
+from ..model.plan import At, Injection, Plan, digest, draw_plan, plan_json
+from ..model.secret import HIDDEN
 from ..registry import Catalogue, catalogue
 from ..run import Divergence, Finished, Options, compare, run_round
 from ..run.replay import recorded_plan
@@ -88,7 +89,11 @@ def replay(arguments: Namespace) -> int:
     loaded = _narrowed(loaded, arguments.max_injections)
     finished = _play(loaded, drawn, known, _options(arguments, replay_of=stored.name), arguments)
     divergences = compare(stored.events(), finished.run.events())
-    write_whole(finished.run.divergence, msgspec.json.format(msgspec.json.encode(divergences), indent=2) + b"\n")
+    try:
+        write_whole(finished.run.divergence, msgspec.json.format(msgspec.json.encode(divergences), indent=2) + b"\n")
+    except OSError as problem:
+        # As with the page: the verdict stands, and what diverged is shown below.
+        print(f"croupier: {finished.run.divergence.name} could not be written: {problem.strerror}", file=sys.stderr)
     return _finish(finished, arguments, divergences)
 
 
@@ -98,7 +103,19 @@ def _as_recorded(stored: RunDir, known: Catalogue) -> Loaded:
     if not isinstance(first, j.RunStarted):
         raise ExperimentError("the journal does not say which experiment it is of", at=str(stored.journal))
     recorded = load_experiment(stored.experiment, known)
-    return replace(recorded, path=Path(first.experiment_file))
+    if digest(recorded.source) != first.experiment_digest:
+        raise ReplayError(
+            "the stored experiment is not the one that was run",
+            at=str(stored.experiment),
+            hint="it was changed after the run; `croupier run` plays a changed file as a round of its own",
+        )
+    file = Path(first.experiment_file)
+    if not file.parent.is_dir():
+        hint = "bring that directory back: the programs of the experiment are found from there"
+        if HIDDEN in first.experiment_file:
+            hint = "its path held a secret, which is not written down; run the stored experiment.yaml with --seed"
+        raise ReplayError("the directory of the experiment is not there", at=str(file.parent), hint=hint)
+    return replace(recorded, path=file)
 
 
 def _narrowed(loaded: Loaded, most: int | None) -> Loaded:
@@ -170,6 +187,9 @@ def _shown(path: str) -> str:
 def _try_page(stored: RunDir) -> str:
     try:
         return str(write_page(stored))
+    except KeyboardInterrupt:
+        print(f"croupier: interrupted; `croupier report {_shown(str(stored.path))}` writes the page", file=sys.stderr)
+        return ""
     except Exception as problem:
         # The round is over and its verdict stands: a page that cannot be written must not change the exit code.
         print(f"croupier: the page could not be written: {type(problem).__name__}: {problem}", file=sys.stderr)

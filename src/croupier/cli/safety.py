@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from pathlib import Path
 
 import msgspec
 
@@ -12,7 +13,7 @@ from .. import recover as healing
 
 def halt(arguments: Namespace) -> int:
     """Stop running rounds at once."""
-    ended = healing.halt(arguments.run or None)
+    ended = healing.halt(arguments.run or None, Path(arguments.out))
     if not ended:
         print("no round is running")
         return 0

@@ -18,9 +18,9 @@ _PACKAGES = ("croupier", "jinja2", "msgspec", "psutil", "rich", "ruamel.yaml")
 def describe_environment(env: Mapping[str, str], redactor: Redactor) -> dict[str, Any]:
     """Plain values, ready for JSON. `memory_bytes` is the machine's; `cpus` are those that we may use."""
     return {
-        "digest": environment_digest(env),
+        "digest": environment_digest(env, redactor),
         "variables": {
-            _readable(name): HIDDEN if redactor.hides(name) else redactor.clean(_readable(env[name]))
+            redactor.clean(_readable(name)): redactor.clean(_readable(env[name])) if redactor.shows(name) else HIDDEN
             for name in sorted(env)
         },
         "python": {

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import errno
 import os
+from array import array
+from bisect import bisect_left
 from pathlib import Path
+
+EXAMPLES = 5
+_SHELVES = 4096
 
 
 class AckLedger:
@@ -19,11 +24,13 @@ class AckLedger:
         self.path = path
         self.count = 0
         """How many acknowledgements were taken, repeated ones included."""
+        self.repeats = 0
+        """How many of them were of an id that had been acknowledged before: a finding about the workload."""
         self.repeated: dict[str, int] = {}
-        """Ids that were acknowledged before, with how often more: a finding about the workload."""
+        """The first few of these ids, with how often more."""
         self.trouble = ""
         """Why the ledger is no longer whole, in a sentence; "" while it is. Then nothing more is written to it."""
-        self._seen: set[str] = set()
+        self._seen = _Seen()
         self._fd: int | None = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
 
     def take(self, line: str) -> bool:
@@ -32,11 +39,20 @@ class AckLedger:
             return False
         ack = words[0]
         self.count += 1
-        if ack in self._seen:
-            self.repeated[ack] = self.repeated.get(ack, 0) + 1
-        self._seen.add(ack)
+        if not self._seen.add(ack):
+            self.repeats += 1
+            if ack in self.repeated or len(self.repeated) < EXAMPLES:
+                self.repeated[ack] = self.repeated.get(ack, 0) + 1
         self._append(f"ack {ack}\n".encode(errors="replace"))
         return True
+
+    def said_of_repeats(self) -> str:
+        """The finding in a sentence; "" where every id came once."""
+        if not self.repeats:
+            return ""
+        came = "1 acknowledgement was" if self.repeats == 1 else f"{self.repeats} acknowledgements were"
+        more = ", …" if sum(self.repeated.values()) < self.repeats else ""
+        return f"{came} of an id that had been acknowledged before ({', '.join(self.repeated)}{more})"
 
     def close(self) -> None:
         """Close the file. Twice is once."""
@@ -58,3 +74,23 @@ class AckLedger:
                 f"the ledger could not be written after {self.count - 1} acknowledgements: {problem.strerror}"
             )
             self.close()
+
+
+class _Seen:
+    """Which ids came before, in about nine bytes each: 64 bits of each one's hash, sorted on many small shelves.
+
+    Two of a million different ids have the same 64 bits in one of thirty million rounds.
+    """
+
+    def __init__(self) -> None:
+        self._shelves = [array("Q") for _ in range(_SHELVES)]
+
+    def add(self, ack: str) -> bool:
+        """Put it on its shelf; whether it was not there yet."""
+        mark = hash(ack) & 0xFFFF_FFFF_FFFF_FFFF
+        shelf = self._shelves[mark % _SHELVES]
+        at = bisect_left(shelf, mark)
+        if at < len(shelf) and shelf[at] == mark:
+            return False
+        shelf.insert(at, mark)
+        return True

@@ -9,7 +9,7 @@ from hashlib import sha256
 from urllib.parse import quote, quote_plus
 
 from ..model.errors import ExperimentError
-from ..model.secret import HIDDEN, hide_credentials, is_secret_name
+from ..model.secret import HIDDEN, hide_credentials, is_harmless_name, is_secret_name
 
 _SHORTEST = 6
 """Characters of a value below which it is not looked for: taking every `1` out of a log would leave no log."""
@@ -38,8 +38,20 @@ class Redactor:
         """Whether the value of that variable is a secret."""
         return name in self._used or is_secret_name(name)
 
+    def shows(self, name: str) -> bool:
+        """Whether the value of that variable may be written down, cleaned: an unknown name's may not."""
+        return is_harmless_name(name) and not self.hides(name)
+
     def clean(self, text: str) -> str:
-        """The text without secrets: values of secret variables, what the patterns match, credentials in URLs."""
+        """The text without secrets: values of secret variables, what the patterns match, credentials in URLs.
+
+        What was cleaned before comes out the same.
+        """
+        if HIDDEN in text:
+            return HIDDEN.join(self._clean(part) for part in text.split(HIDDEN))
+        return self._clean(text)
+
+    def _clean(self, text: str) -> str:
         for secret in self._secrets:
             if secret in text:
                 text = text.replace(secret, HIDDEN)
@@ -65,11 +77,14 @@ def _forms(value: str) -> Iterable[str]:
         yield from (plain, quote(plain, safe=""), quote_plus(plain), json.dumps(plain)[1:-1])
 
 
-def environment_digest(env: Mapping[str, str]) -> str:
-    """`sha256:…` over the names and the hashed values: equal for equal environments, and no way back to a value."""
+def environment_digest(env: Mapping[str, str], redactor: Redactor) -> str:
+    """`sha256:…` over all names, and the values that are written down anyway, as they are written down.
+
+    No other value goes in: one short secret in it, all else known, could be guessed from the digest.
+    """
     digest = sha256()
     for name in sorted(env):
-        digest.update(_hash(name) + _hash(env[name]))
+        digest.update(_hash(name) + _hash(redactor.clean(env[name]) if redactor.shows(name) else HIDDEN))
     return f"sha256:{digest.hexdigest()}"
 
 

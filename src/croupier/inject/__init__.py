@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Protocol
 
 from ..model.fault import Fault
-from ..model.guard import Permit
+from ..model.guard import Below, Permit
 from ..model.journal import Result
 from ..model.noun import Noun
 from ..model.target import Identity, Seen
@@ -53,14 +53,22 @@ class Act(Protocol):
         """Have a record on disk and held by the guardian before this returns. Call before the first mutation.
 
         Called again with the same key, the record takes the place of the one before. Raises HarnessError when it
-        cannot be kept: then nothing may be done.
+        cannot be kept, or the round is halted: then nothing may be done. Raises PermissionError for a record about
+        somebody whom the permit does not cover.
         """
 
     def applied(self, key: str) -> None:
         """Say that what was intended has been done."""
 
     def signal(self, who: Identity, name: str) -> bool:
-        """Deliver a signal to exactly this process. False if it is gone. Raises PermissionError."""
+        """Deliver a signal to exactly this process. False if it is gone, or the round is halted (ask `halted`).
+
+        Raises PermissionError where the machine says no, and for whoever is neither a target of the permit nor was
+        named by `below`.
+        """
+
+    def below(self, target: Seen) -> Below:
+        """Who lives below a target now, judged by the guard as the target was: only `free` may be disturbed."""
 
     def wait(self, ms: float, until: Callable[[], bool] | None = None) -> bool:
         """Wait so long, or until something is true (True), or the round is halted (False; ask `halted`)."""

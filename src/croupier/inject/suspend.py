@@ -12,8 +12,9 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
+from ..model.errors import HarnessError
 from ..model.fault import Fault, Suspend
-from ..model.guard import Permit
+from ..model.guard import Permit, Refusal
 from ..model.target import Identity, Seen
 from ..model.undo import UndoRecord
 from ..system import freezer, procs, signals
@@ -25,6 +26,8 @@ _GOES_ON_WITHIN_S = 0.5
 _STOPPED = frozenset("Tt")
 # How often a tree is walked again for children that were made while it was being stopped.
 _WALKS = 8
+# How many of those that the guard did not let us have are named in an outcome.
+_SPARED_SAID = 5
 
 
 class SuspendInjector:
@@ -59,7 +62,7 @@ class SuspendInjector:
         delivered_us = now_us()
         for hold in holds:
             hold.see()
-            if fault.duty is not None and hold.record is not None:
+            if fault.duty is not None and hold.taken and hold.record is not None:
                 self._pulsing[hold.record.key] = hold.record
         return together((hold.outcome for hold in holds), us=delivered_us - decided_us)
 
@@ -77,7 +80,7 @@ class SuspendInjector:
             if not _rest(act, off_ms, pulsing):
                 return
             for record in pulsing:
-                _way(record).stop_again(record)
+                _way(record).stop_again(record, act)
 
     def heal(self, record: UndoRecord) -> Healing:
         """Let everybody in the record go on, and see that they do."""
@@ -95,7 +98,8 @@ class _Hold:
         self._act = act
         self._way: _Way = _WAYS[fault.how]
         self._members: list[Identity] = []
-        self._taken = False
+        self._barred: tuple[tuple[Identity, Refusal], ...] = ()
+        self.taken = False
 
     def take(self) -> None:
         """Write the intent down, then stop it. Says why in `outcome` if it does not come to that."""
@@ -103,26 +107,46 @@ class _Hold:
         state = procs.state_of(who)
         if state in ("", "Z", "X"):
             return self._missed("gone before it could be stopped")
-        if state in _STOPPED or self._way.stands_still(who):
+        if state in _STOPPED or self._way.stands_still(who, None):
             return self._missed("somebody else has stopped it already")
         try:
-            self._grow([who])
+            self._grow([who, *self._kin()])
             # Whoever was made while we were at it is taken as well, until nobody new is there.
-            for _ in range(_WALKS if self._fault.tree else 0):
-                fresh = [one for one in procs.family(who.pid) if one not in self._members and not _is_stopped(one)]
+            for _ in range(_WALKS):
+                fresh = self._kin()
                 if not fresh:
                     break
                 self._grow(fresh)
         except OSError as error:
             return self._missed(f"it could not be stopped: {error}")
-        self._taken = True
+        except HarnessError:
+            if self._act.halted:
+                return self._missed("the round was halted first")
+            raise
+        self.taken = True
         return None
 
+    def _kin(self) -> list[Identity]:
+        """Who below it is to stop as well: those whom the guard lets us have, and nobody else has stopped."""
+        who = self.target.identity
+        known = {*self._members, *(one for one, _ in self._barred)}
+        if not self._fault.tree or known.issuperset(procs.family(who.pid)):
+            return []
+        below = self._act.below(self.target)
+        self._barred = below.barred
+        if self.record is not None:
+            self._way.let_out(self.record, [one for one, _ in below.barred])
+        return [
+            one.identity
+            for one in below.free
+            if one.identity not in known
+            and not _is_stopped(one.identity)
+            and not self._way.stands_still(one.identity, self.record)
+        ]
+
     def _grow(self, fresh: list[Identity]) -> None:
-        if self._fault.tree and not self._members:
-            fresh = [*fresh, *(one for one in procs.family(fresh[0].pid) if not _is_stopped(one))]
         self._members += fresh
-        data = self._way.data(self.target.identity, self._act.key(self.target), self._members)
+        data = self._way.data(self.target.identity, self._act.key(self.target), self._members, self.record)
         self.record = UndoRecord(
             key=self._act.key(self.target),
             fault="suspend",
@@ -135,7 +159,7 @@ class _Hold:
 
     def see(self) -> None:
         """Landed once every thread of everybody alive was seen to stand still."""
-        if not self._taken or self.record is None:
+        if not self.taken or self.record is None:
             return None
         record, way = self.record, self._way
         self._act.applied(record.key)
@@ -143,13 +167,21 @@ class _Hold:
         if not procs.alive(record.who):
             return self._missed("it ended by itself as it was stopped")
         if not way.is_held(record):
+            when = "when the round was halted" if self._act.halted else "within a second"
             self.outcome = Outcome(
-                result="unsure", detail=f"{self.target}: not all of it was seen to stand still within a second"
+                result="unsure", detail=f"{self.target}: not all of it was seen to stand still {when}"
             )
             return None
         below = f" with {len(self._members) - 1} below it" if len(self._members) > 1 else ""
-        self.outcome = Outcome(result="landed", detail=f"{self.target}: {way.word}{below}")
+        self.outcome = Outcome(result="landed", detail=f"{self.target}: {way.word}{below}{self._spared()}")
         return None
+
+    def _spared(self) -> str:
+        if not self._barred:
+            return ""
+        reasons = [refusal.reason for _, refusal in self._barred]
+        more = f", and {len(reasons) - _SPARED_SAID} more" if len(reasons) > _SPARED_SAID else ""
+        return f" (left alone: {'; '.join(reasons[:_SPARED_SAID])}{more})"
 
     def _missed(self, why: str) -> None:
         self.outcome = Outcome(result="missed", detail=f"{self.target}: {why}")
@@ -160,12 +192,19 @@ class _Way(Protocol):
 
     word: str
 
-    def stands_still(self, who: Identity) -> bool: ...
-    def data(self, who: Identity, key: str, members: Sequence[Identity]) -> dict[str, Any]: ...
+    def stands_still(self, who: Identity, record: UndoRecord | None) -> bool:
+        """Whether somebody else holds it; `record` tells what is our own doing."""
+
+    def data(
+        self, who: Identity, key: str, members: Sequence[Identity], before: UndoRecord | None
+    ) -> dict[str, Any]: ...
     def stop(self, record: UndoRecord, fresh: Sequence[Identity], act: Act) -> None: ...
+    def let_out(self, record: UndoRecord, strangers: Sequence[Identity]) -> None:
+        """See to it that these do not stand still along with the rest."""
+
     def is_held(self, record: UndoRecord) -> bool: ...
     def let_go(self, record: UndoRecord) -> None: ...
-    def stop_again(self, record: UndoRecord) -> None: ...
+    def stop_again(self, record: UndoRecord, act: Act) -> None: ...
     def heal(self, record: UndoRecord) -> Healing: ...
 
 
@@ -174,10 +213,10 @@ class _Stop:
 
     word = "stopped"
 
-    def stands_still(self, who: Identity) -> bool:
+    def stands_still(self, who: Identity, record: UndoRecord | None) -> bool:
         return False
 
-    def data(self, who: Identity, key: str, members: Sequence[Identity]) -> dict[str, Any]:
+    def data(self, who: Identity, key: str, members: Sequence[Identity], before: UndoRecord | None) -> dict[str, Any]:
         return {"how": "stop", "members": [[one.pid, one.started] for one in members]}
 
     def stop(self, record: UndoRecord, fresh: Sequence[Identity], act: Act) -> None:
@@ -185,14 +224,21 @@ class _Stop:
             # Gone is no trouble: whether the target itself was, is looked at afterwards.
             act.signal(one, "STOP")
 
+    def let_out(self, record: UndoRecord, strangers: Sequence[Identity]) -> None:
+        """Nobody is stopped here but by a signal of its own."""
+
     def is_held(self, record: UndoRecord) -> bool:
         return all(set(procs.thread_states(one)) <= _STOPPED for one in _members(record))
 
     def let_go(self, record: UndoRecord) -> None:
         _send_all(reversed(_members(record)), "CONT")
 
-    def stop_again(self, record: UndoRecord) -> None:
-        _send_all(_members(record), "STOP")
+    def stop_again(self, record: UndoRecord, act: Act) -> None:
+        for one in _members(record):
+            try:
+                act.signal(one, "STOP")
+            except OSError:
+                continue
 
     def heal(self, record: UndoRecord) -> Healing:
         members = _members(record)
@@ -212,23 +258,36 @@ class _Freezer:
 
     word = "frozen"
 
-    def stands_still(self, who: Identity) -> bool:
+    def stands_still(self, who: Identity, record: UndoRecord | None) -> bool:
         cell = freezer.cell_for(who.pid, "look")
-        return cell is not None and freezer.is_frozen(cell.home, cell.version)
+        ours = cell is not None and record is not None and cell.home == _cell(record).path
+        return cell is not None and not ours and freezer.is_frozen(cell.home, cell.version)
 
-    def data(self, who: Identity, key: str, members: Sequence[Identity]) -> dict[str, Any]:
-        cell = freezer.cell_for(who.pid, f"{who.pid}-{who.started}-{key}")
+    def data(self, who: Identity, key: str, members: Sequence[Identity], before: UndoRecord | None) -> dict[str, Any]:
+        known = {} if before is None else _homes(before)
+        cell = freezer.cell_for(who.pid, f"{who.pid}-{who.started}-{key}") if before is None else _cell(before)
         if cell is None:
             raise OSError("its cgroup cannot be written to from here")
-        if cell.home.endswith(f"{who.pid}-{who.started}-{key}"):
-            # Asked again for more members: the target is in its cell by now.
-            cell = freezer.Cell(cell.version, cell.home, cell.home.rpartition("/")[0])
-        return {"how": "freezer", "cell": list(cell), "members": [[one.pid, one.started] for one in members]}
+        homes = [known.get(one) or freezer.home_of(one.pid, cell.version) for one in members]
+        return {
+            "how": "freezer",
+            "cell": list(cell),
+            "members": [[one.pid, one.started] for one in members],
+            # Whoever was born in the cell has no home of its own: it goes where the process that made it goes.
+            "homes": ["" if home == cell.path else home for home in homes],
+        }
 
     def stop(self, record: UndoRecord, fresh: Sequence[Identity], act: Act) -> None:
+        if act.halted:
+            return
         cell = _cell(record)
-        freezer.confine(cell, [one.pid for one in fresh if procs.alive(one)])
+        freezer.confine(cell, fresh)
         freezer.freeze(cell)
+
+    def let_out(self, record: UndoRecord, strangers: Sequence[Identity]) -> None:
+        for one in strangers:
+            # Born in the cell before the guard had seen it.
+            freezer.let_out(_cell(record), one.pid)
 
     def is_held(self, record: UndoRecord) -> bool:
         cell = _cell(record)
@@ -237,11 +296,12 @@ class _Freezer:
     def let_go(self, record: UndoRecord) -> None:
         _quietly(freezer.thaw, record)
 
-    def stop_again(self, record: UndoRecord) -> None:
-        _quietly(freezer.freeze, record)
+    def stop_again(self, record: UndoRecord, act: Act) -> None:
+        if not act.halted:
+            _quietly(freezer.freeze, record)
 
     def heal(self, record: UndoRecord) -> Healing:
-        trouble = freezer.dissolve(_cell(record))
+        trouble = freezer.dissolve(_cell(record), _homes(record))
         if trouble:
             return Healing(verified=False, note=trouble)
         return Healing(verified=True, note="" if procs.alive(record.who) else f"{record.who} is gone")
@@ -257,6 +317,12 @@ def _way(record: UndoRecord) -> _Way:
 def _cell(record: UndoRecord) -> freezer.Cell:
     version, path, home = record.data["cell"]
     return freezer.Cell(version, path, home)
+
+
+def _homes(record: UndoRecord) -> dict[Identity, str]:
+    """Where each member lived before; those of whom that is not known are left out."""
+    homes = record.data.get("homes", [])
+    return {one: home for one, home in zip(_members(record), homes, strict=False) if home}
 
 
 def _members(record: UndoRecord) -> list[Identity]:

@@ -632,6 +632,9 @@ def warnings(experiment: Experiment, note: Callable[[Path, str, str], None]) -> 
         note((), "without steady_state nothing says that the program was well before it was disturbed", "add a probe")
     if not experiment.invariants:
         note((), "without invariants only the steady state is asked at the end", "add what must never be lost")
+    _warn_of_ports(experiment, note)
+    if "acks" in references(experiment) and experiment.workload is None:
+        note((), "${acks} will be empty: there is no workload that could acknowledge anything", "add a workload")
     limits = experiment.limits
     for at, entry in enumerate(experiment.faults):
         _warn_of_target(experiment, entry.target, ("faults", at, "target"), note)
@@ -640,6 +643,16 @@ def warnings(experiment: Experiment, note: Callable[[Path, str, str], None]) -> 
     schedule = experiment.schedule
     if schedule and limits.time_box_ms is not None and limits.time_box_ms < schedule.for_ms:
         note(("limits", "time_box"), f"the time box ends the round before the schedule ({schedule.for_ms}) does", "")
+
+
+def _warn_of_ports(experiment: Experiment, note: Callable[[Path, str, str], None]) -> None:
+    """A port that is asked and that nobody is told to listen on: most often a slip of the pen."""
+    given = {one for spec in experiment.processes.values() for one in references((*spec.command, *spec.env.values()))}
+    known = sorted(one for one in given if one.startswith("port."))
+    for one in sorted(set(references(experiment)) - given):
+        if one.startswith("port.") and experiment.processes:
+            hint = did_you_mean(one, known, what="ports that are given to a process:")
+            note((), f"no process is given ${{{one}}}, so nobody will listen there", hint or "give it to one")
 
 
 def _warn_of_target(

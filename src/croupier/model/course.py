@@ -288,7 +288,8 @@ def _clock(course: Course, now_ms: int) -> Step:
 def _time_is_up(course: Course) -> Step:
     if course.at_work:
         return course, ()
-    never = [GiveUp(injection=number) for number in sorted(course.waiting)]
+    left = course.waiting | {number for _, number in course.pending}
+    never = [GiveUp(injection=number) for number in sorted(left)]
     course, down = _settle(course, "the round's time is up", course.settle_ms)
     return course, (*never, *down)
 

@@ -213,7 +213,7 @@ class Limits(Noun, frozen=True, kw_only=True):
     window: Window | None = None
     """Outside of it, nothing is injected."""
     time_box_ms: Ms | None = msgspec.field(name="time_box", default=None)
-    """The whole round, start to stop; by default the schedule plus ten minutes."""
+    """The whole round, start to stop; by default ten minutes more than its parts may take."""
 
 
 class FailingProbe(Noun, frozen=True, kw_only=True):

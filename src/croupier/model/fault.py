@@ -17,6 +17,10 @@ from .units import Ms
 SignalName = Annotated[str, msgspec.Meta(pattern=r"^(SIG)?[A-Z][A-Z0-9+]*$", examples=["TERM", "KILL", "USR1"])]
 
 
+ENDING = frozenset({"KILL", "TERM", "INT", "QUIT", "HUP", "ABRT"})
+"""Signals by which programs are told to end, whether or not they take their time over it."""
+
+
 class Fault:
     """The base of every fault. `kind` is its name in the file; `lasting_ms` says how long it holds its target.
 
@@ -31,6 +35,16 @@ class Fault:
     def lasting_ms(self) -> int:
         """How long the target stays disturbed, in ms; 0 for an act with nothing to undo."""
         return 0
+
+    @property
+    def busy_ms(self) -> int:
+        """How long it may take to carry out, in ms, beside what it lasts."""
+        return 0
+
+    @property
+    def ends(self) -> bool:
+        """Whether it is meant to end its targets: one that dies a while after it was reached died of it."""
+        return False
 
     @property
     def rounds(self) -> tuple[int, int]:
@@ -96,6 +110,17 @@ class Kill(Fault, Noun, tag="kill", tag_field="fault", frozen=True, kw_only=True
         """The signals in the order of escalation, without the SIG prefix."""
         then = (self.then,) if isinstance(self.then, str) else self.then
         return tuple(name.removeprefix("SIG") for name in (self.signal, *then))
+
+    @property
+    def busy_ms(self) -> int:
+        """The grace of each rung but the last, which is not waited out where it works, and that of `ask`."""
+        waits = len(self.ladder) - 1 + (self.ask is not None)
+        return waits * int(self.grace_ms)
+
+    @property
+    def ends(self) -> bool:
+        """Whether any rung of the ladder is a signal that programs are ended by."""
+        return any(name in ENDING for name in self.ladder)
 
     @property
     def rounds(self) -> tuple[int, int]:

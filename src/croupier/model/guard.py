@@ -12,7 +12,7 @@ from typing import Final, NoReturn
 from .experiment import Experiment, Limits, Window
 from .noun import Noun
 from .plan import Injection
-from .target import Census, Identity, Seen, Selector, choose, matches
+from .target import Census, Identity, Seen, Selector, choose, descendants, is_named, matches, may_be_named
 
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY_MINUTES: Final = 24 * 60
@@ -39,21 +39,53 @@ class Standing(Noun, frozen=True, kw_only=True):
 class Permit:
     """Leave to carry out one injection on these processes. Only `consider` makes one, and nobody widens it later."""
 
-    __slots__ = ("injection", "ranks", "targets")
+    __slots__ = ("_limits", "_standing", "injection", "ranks", "targets")
 
     injection: Injection
     targets: Census
     ranks: tuple[tuple[int, int], ...]
     """For each target, its rank among the candidates and how many there were."""
+    _limits: Limits
+    _standing: Standing
 
-    def __init__(self, seal: object, injection: Injection, targets: Census, ranks: tuple[tuple[int, int], ...]) -> None:
+    def __init__(
+        self,
+        seal: object,
+        injection: Injection,
+        targets: Census,
+        ranks: tuple[tuple[int, int], ...],
+        limits: Limits,
+        standing: Standing,
+    ) -> None:
         if seal is not _SEAL:
             raise TypeError("only the guard makes permits: ask consider()")
-        for name, value in (("injection", injection), ("targets", targets), ("ranks", ranks)):
+        values = (injection, targets, ranks, limits, standing)
+        for name, value in zip(("injection", "targets", "ranks", "_limits", "_standing"), values, strict=True):
             object.__setattr__(self, name, value)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
         raise AttributeError("a permit is what the guard made it: ask consider() for another")
+
+    def below(self, target: Identity, census: Census) -> Below:
+        """Who of those below a target may be disturbed along with it, by the limits that the target itself met.
+
+        `census` is of now, so that whoever was forked meanwhile is judged as well; with the ancestors, and the
+        columns that the limits ask for. Nobody is free below a process that this permit is not about, or where the
+        guard breaks.
+        """
+        if target not in {one.identity for one in self.targets}:
+            return Below()
+        ids = descendants(target.pid, census)
+        members = tuple(one for one in census if one.pid in ids)
+        try:
+            barred = _all_barred(members, census, self._limits, self._standing)
+        except Exception as broken:
+            why = Refusal(limit="guard", reason=f"the guard could not decide: {type(broken).__name__}: {broken}")
+            return Below(barred=tuple((one.identity, why) for one in members))
+        return Below(
+            free=tuple(one for one in members if one.identity not in barred),
+            barred=tuple(barred.items()),
+        )
 
 
 class Refusal(Noun, frozen=True, kw_only=True):
@@ -62,6 +94,13 @@ class Refusal(Noun, frozen=True, kw_only=True):
     limit: str
     reason: str
     hint: str = ""
+
+
+class Below(Noun, frozen=True, kw_only=True):
+    """Those below a target: who may be disturbed along with it, and who is left alone, with the reason."""
+
+    free: Census = ()
+    barred: tuple[tuple[Identity, Refusal], ...] = ()
 
 
 class Absent(Noun, frozen=True, kw_only=True):
@@ -96,13 +135,7 @@ def _consider(injection: Injection, census: Census, limits: Limits, standing: St
     if not candidates:
         return Absent(reason=f"nobody alive matches: {injection.target}")
     # Protected processes, and those that nobody allowed, leave the wheel before the draw: a rank never lands on one.
-    denied = _listed(limits.deny, candidates, census, doubtful=True)
-    allowed = _listed(limits.allow, candidates, census)
-    barred = {
-        one.identity: why
-        for one in candidates
-        if (why := _barred(one, limits, standing, one.identity in denied, one.identity in allowed))
-    }
+    barred = _all_barred(candidates, census, limits, standing)
     free = [one for one in candidates if one.identity not in barred]
     if not free:
         return next(iter(barred.values()))
@@ -118,7 +151,7 @@ def _consider(injection: Injection, census: Census, limits: Limits, standing: St
         return Absent(reason=f"nobody is to be taken: {injection.target}")
     rank = {one.identity: place for place, one in enumerate(free)}
     ranks = tuple((rank[one.identity], len(free)) for one in chosen)
-    return Permit(_SEAL, injection, chosen, ranks)
+    return Permit(_SEAL, injection, chosen, ranks, limits, standing)
 
 
 def _consider_moment(limits: Limits, standing: Standing) -> Refusal | None:
@@ -170,11 +203,23 @@ def _minutes(clock: str) -> int:
     return min(int(hours) * 60 + int(minutes), _DAY_MINUTES)
 
 
+def _all_barred(candidates: Census, census: Census, limits: Limits, standing: Standing) -> dict[Identity, Refusal]:
+    denied = _listed(limits.deny, candidates, census, doubtful=True)
+    allowed = _listed(limits.allow, candidates, census)
+    return {
+        one.identity: why
+        for one in candidates
+        if (why := _barred(one, limits, standing, one.identity in denied, one.identity in allowed))
+    }
+
+
 def _barred(one: Seen, limits: Limits, standing: Standing, denied: bool, allowed: bool) -> Refusal | None:
     if one.protected:
         return Refusal(limit="protected", reason=f"{one} is protected: {one.protected}")
     if denied:
-        return Refusal(limit="deny", reason=f"{one} is on the deny list", hint="see limits.deny")
+        return Refusal(
+            limit="deny", reason=f"{one} is on the deny list", hint="see limits.deny; what it cannot read, it denies"
+        )
     if not one.ours and not standing.live:
         return Refusal(
             limit="live",
@@ -195,7 +240,9 @@ def _listed(
         if isinstance(entry, Selector):
             named |= {one.identity for one in matches(entry, census, doubtful=doubtful)}
         else:
-            meant = (one for one in candidates if fnmatchcase(one.role, entry) or fnmatchcase(one.name, entry))
+            # The kernel keeps 15 bytes of a name. To be forbidden a maybe is enough, to be allowed it is not.
+            names = may_be_named if doubtful else is_named
+            meant = (one for one in candidates if fnmatchcase(one.role, entry) or names(entry, one))
             named |= {one.identity for one in meant}
     return named
 

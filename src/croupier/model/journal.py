@@ -230,6 +230,13 @@ class Healed(Event, tag="healed", frozen=True, kw_only=True):
     note: str = ""
 
 
+class Disturbed(Event, tag="disturbed", frozen=True, kw_only=True):
+    """A process is down, or not whole, by an injection: `recovered` or `not-recovered` follows."""
+
+    injection: int
+    process: str
+
+
 class Recovered(Event, tag="recovered", frozen=True, kw_only=True):
     """A process that an injection disturbed is ready again, with all its children."""
 
@@ -282,6 +289,18 @@ class InvariantRead(Event, tag="invariant", frozen=True, kw_only=True):
     held: bool | None
     detail: str = ""
     took_ms: float = 0.0
+    look_at: str = ""
+    """A path inside of the run directory that says more."""
+
+
+class Promised(Event, tag="promised", frozen=True, kw_only=True):
+    """As the round begins: what will have to be answered at its end. What is not was not proven."""
+
+    invariants: tuple[str, ...]
+    injections: int = 0
+    """How many are planned."""
+    steady: bool = True
+    """There is a steady state to come back to."""
 
 
 class InvariantAsked(Event, tag="invariant-asked", frozen=True, kw_only=True):
@@ -314,8 +333,8 @@ class RunEnded(Event, tag="run-ended", frozen=True, kw_only=True):
 
 
 AnyEvent = (
-    RunStarted | PhaseEntered | ProcessStarted | ProcessMoved | ProcessReady | ProcessExited | ChildAppeared
+    RunStarted | PhaseEntered | Promised | ProcessStarted | ProcessMoved | ProcessReady | ProcessExited | ChildAppeared
     | ChildGone | StateSeen | WorkloadStarted | WorkloadEnded | Acknowledged | ProbeRead | SteadyStateRead | Due
-    | InjectionRefused | Intended | Concluded | HealIntended | Healed | Recovered | NotRecovered | CensusTaken | Sampled
-    | GuardTripped | InvariantRead | InvariantAsked | StopAsked | Noted | RunEnded
+    | InjectionRefused | Intended | Concluded | HealIntended | Healed | Disturbed | Recovered | NotRecovered
+    | CensusTaken | Sampled | GuardTripped | InvariantRead | InvariantAsked | StopAsked | Noted | RunEnded
 )  # fmt: skip

@@ -224,4 +224,4 @@ def _lasts_ms(experiment: Experiment, injections: tuple[Injection, ...]) -> int:
 
 def _takes_ms(fault: Fault) -> int:
     times, every_ms = fault.rounds
-    return (times - 1) * every_ms + fault.lasting_ms
+    return (times - 1) * every_ms + fault.busy_ms + fault.lasting_ms

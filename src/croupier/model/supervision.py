@@ -40,6 +40,9 @@ from .target import Identity
 FORK_WITHIN_MS: Final = 30_000
 """How long a command that forks away may take to leave its daemon behind, where no `ready` says how long."""
 
+FIRST_STARTS: Final = 3
+"""How often a process that was never ready is started, whatever its restart limit is."""
+
 TimerKind = Literal["start", "start_grace", "delay", "stop"]
 
 
@@ -63,6 +66,8 @@ class Unit(Noun, frozen=True, kw_only=True):
     """Restarts in a row, for the backoff; forgotten once it was ready for as long as the longest delay."""
     restarts: int = 0
     """All of them."""
+    proven: bool = False
+    """It was ready once: until then a failed start says more about the experiment than about recovery."""
     asked: bool = False
     """Somebody wants it ended: it will not come back."""
     due_ms: int = 0
@@ -353,7 +358,7 @@ def _start_grace_over(scene: _Scene, event: StartGraceOver) -> Step:
 
 
 def _ready(scene: _Scene, why: str) -> Step:
-    unit = scene.becomes(state="ready", ready_ms=scene.now_ms)
+    unit = scene.becomes(state="ready", ready_ms=scene.now_ms, proven=True)
     alive = (ArmAlive(attempt=unit.attempt),) if scene.spec.alive is not None else ()
     return unit, (Announce(state="ready", why=why), *alive)
 
@@ -379,6 +384,9 @@ def _alive_failed(scene: _Scene, event: AliveFailed) -> Step:
 def _spawn_failed(scene: _Scene, event: SpawnFailed) -> Step:
     if scene.unit.started_ms is not None:
         return scene.stays()
+    if not scene.unit.proven:
+        # A program that was not found will not be found the next time.
+        return _end(scene, "fatal", event.reason)
     return _bring_back(scene, event.reason)
 
 
@@ -434,6 +442,8 @@ def _bring_back(scene: _Scene, why: str, *first: UnitCommand) -> Step:
     unit, restart = scene.unit, scene.spec.restart
     if restart.when == "never":
         return _end(scene, "exited" if unit.ready_ms is not None else "fatal", why, *first)
+    if not unit.proven and unit.attempt >= FIRST_STARTS:
+        return _end(scene, "fatal", f"{why}; it was never ready in {unit.attempt} starts", *first)
     is_calm = unit.ready_ms is not None and scene.now_ms - unit.ready_ms >= restart.max_delay_ms
     streak = 0 if is_calm else unit.streak
     delay_ms = restart_delay_ms(restart, streak, scene.choices.fork(unit.name).fork(unit.attempt))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
@@ -20,6 +20,11 @@ from .units import Ms, Percent
 
 Column = Literal["exe", "cmdline", "user", "cgroup", "env", "ports"]
 """What a census reads only where a selector asks for it: each costs another file per process."""
+
+
+_NAME_BYTES: Final = 15
+WHOLE_NAME: Final[frozenset[Column]] = frozenset(("exe", "cmdline"))
+"""Where the rest of a name stands that the kernel has cut."""
 
 
 class Identity(Noun, frozen=True, kw_only=True):
@@ -163,8 +168,8 @@ class Seen(Noun, frozen=True, kw_only=True):
 Census = tuple[Seen, ...]
 
 
-def columns(selectors: Iterable[Selector]) -> frozenset[Column]:
-    """The costly columns that these selectors need of a census."""
+def columns(selectors: Iterable[Selector], *, doubtful: bool = False) -> frozenset[Column]:
+    """The costly columns that these selectors need of a census; `doubtful` as they are asked of `matches`."""
     needed: set[Column] = set()
     for one in selectors:
         asked: dict[Column, object] = {
@@ -172,7 +177,9 @@ def columns(selectors: Iterable[Selector]) -> frozenset[Column]:
             "ports": one.port,
         }  # fmt: skip
         needed |= {name for name, value in asked.items() if value is not None}
-        needed |= columns(one.exclude)
+        if doubtful and one.name is not None:
+            needed |= WHOLE_NAME
+        needed |= columns(one.exclude, doubtful=not doubtful)
     return frozenset(needed)
 
 
@@ -219,7 +226,10 @@ def _holds(selector: Selector, one: Seen, below: set[int], doubtful: bool) -> bo
         and (selector.older_than_ms is None or one.age_ms > selector.older_than_ms)
         and (selector.younger_than_ms is None or one.age_ms < selector.younger_than_ms)
         and (selector.pid_file is None or doubtful)
-        and (selector.name is None or fnmatchcase(one.name, selector.name))
+        and (
+            selector.name is None
+            or (may_be_named(selector.name, one) if doubtful else fnmatchcase(one.name, selector.name))
+        )
         and (selector.user is None or (doubtful if one.user is None else one.user == selector.user))
         and (selector.exe is None or (doubtful if one.exe is None else fnmatchcase(one.exe, selector.exe)))
         and (selector.port is None or (doubtful if one.ports is None else selector.port in one.ports))
@@ -230,6 +240,42 @@ def _holds(selector: Selector, one: Seen, below: set[int], doubtful: bool) -> bo
             or (doubtful if one.cmdline is None else selector.cmdline.holds(" ".join(one.cmdline)))
         )
     )
+
+
+def is_named(pattern: str, one: Seen) -> bool:
+    """Whether a glob means the name of a process: the short one, or the one that the kernel has cut to make it."""
+    if fnmatchcase(one.name, pattern):
+        return True
+    return _is_cut(one.name) and any(
+        fnmatchcase(whole, pattern) for whole in _own_names(one) if whole.startswith(one.name)
+    )
+
+
+def may_be_named(pattern: str, one: Seen) -> bool:
+    """Whether a glob might mean a process, by any name that it has; one that was cut and cannot be known might."""
+    if is_named(pattern, one):
+        return True
+    names = _own_names(one)
+    # A process can give itself another short name; the file that it runs stays what it is.
+    if any(fnmatchcase(name, pattern) for name in names):
+        return True
+    if not _is_cut(one.name) or any(name.startswith(one.name) for name in names):
+        return False
+    # The rest of the name is nowhere to be read: it is meant if what there is of it fits the pattern so far.
+    known = one.name.encode("utf-8", "surrogateescape")  # It may have been cut within a letter.
+    plain = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
+    literal = plain.encode("utf-8", "surrogateescape")
+    return literal.startswith(known) or (plain != pattern and known.startswith(literal))
+
+
+def _is_cut(name: str) -> bool:
+    return len(name.encode("utf-8", "surrogateescape")) >= _NAME_BYTES
+
+
+def _own_names(one: Seen) -> set[str]:
+    """The file names of what it runs: the executable, the first word, and the second, which is a script's."""
+    paths = [one.exe or "", *(one.cmdline or ())[:2]]
+    return {path.rpartition("/")[2] for path in paths} - {""}
 
 
 def _in_process(selector: Selector, one: Seen) -> bool:

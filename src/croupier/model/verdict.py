@@ -134,6 +134,8 @@ class _Reading:
         self.last_us = 0
         self.baseline: bool | None = None
         self.unverified: dict[int, str] = {}
+        self.promised: j.Promised | None = None
+        self.disturbed: Counter[tuple[int, str]] = Counter()
 
     def take(self, event: j.Event) -> None:
         self.last_us = max(self.last_us, event.at_us)
@@ -155,7 +157,7 @@ class _Reading:
     def on_refused(self, event: j.InjectionRefused) -> None:
         row = self.row(event.injection)
         if row.get("result") != "landed":
-            row.update(result="refused", why=f"{event.limit}: {event.reason}")
+            row.update(result="refused", why=f"{event.limit}: {event.reason}{f' ({event.hint})' if event.hint else ''}")
 
     def on_intended(self, event: j.Intended) -> None:
         row = self.row(event.injection)
@@ -164,9 +166,11 @@ class _Reading:
         # Until its outcome is read, it may have happened: a journal that was cut here cannot say.
         row.setdefault("result", "unsure")
         row.setdefault("why", "its outcome was not written down")
+        row["cut"] = True
 
     def on_concluded(self, event: j.Concluded) -> None:
         row = self.row(event.injection)
+        row.pop("cut", None)
         if event.rehearsed:
             row.update(result="rehearsed", why=event.detail)
             return
@@ -183,12 +187,20 @@ class _Reading:
         else:
             self.unverified[event.injection] = event.note or "not seen to be undone"
 
+    def on_promised(self, event: j.Promised) -> None:
+        self.promised = event
+
+    def on_disturbed(self, event: j.Disturbed) -> None:
+        self.disturbed[event.injection, event.process] += 1
+
     def on_recovered(self, event: j.Recovered) -> None:
+        self.disturbed[event.injection, event.process] -= 1
         self.times.setdefault(event.process, []).append((event.injection, event.took_ms))
         row = self.row(event.injection)
         row["recovered_ms"] = max(row.get("recovered_ms") or 0.0, event.took_ms)
 
     def on_not_recovered(self, event: j.NotRecovered) -> None:
+        self.disturbed[event.injection, event.process] -= 1
         self.never.setdefault(event.process, []).append((event.injection, event.waited_ms))
         self.row(event.injection)["open"] = True
 
@@ -236,13 +248,16 @@ class _Reading:
                 detail=event.detail,
                 after_injection=self.last_landed if event.held is False else 0,
                 at_us=event.at_us,
-                look_at="artifacts/acks.txt" if event.kind in ("acks", "command") else "",
+                look_at=event.look_at,
             )
         )
 
     def on_question(self, event: j.InvariantAsked) -> None:
         kinds: dict[str, Any] = {one.kind: one for one in INVARIANTS}
-        self.questions.append((msgspec.convert(event.options, kinds[event.kind], dec_hook=read_quantity), event))
+        try:
+            self.questions.append((msgspec.convert(event.options, kinds[event.kind], dec_hook=read_quantity), event))
+        except (KeyError, msgspec.ValidationError, ValueError) as problem:
+            self.doubts.append(f"{event.invariant}: this croupier cannot answer it: {problem}")
 
     def on_note(self, event: j.Noted) -> None:
         (self.doubts if event.trouble else self.notes).append(event.text)
@@ -253,8 +268,13 @@ class _Reading:
     # What it adds up to.
 
     def verdict(self) -> Verdict:
-        rows = tuple(msgspec.convert(self.rows[number], InjectionRow) for number in sorted(self.rows))
-        findings = (*self.findings, *(self.answer(*question) for question in self.questions))
+        rows = tuple(
+            InjectionRow(**{key: value for key, value in self.rows[number].items() if key != "cut"})
+            for number in sorted(self.rows)
+        )
+        findings = tuple(
+            self.fair(one) for one in (*self.findings, *(self.answer(*question) for question in self.questions))
+        )
         count: Counter[str] = Counter(row.result for row in rows)
         started = self.started
         word, reasons = self.weigh(findings, count)
@@ -283,16 +303,61 @@ class _Reading:
             notes=tuple(self.notes),
         )
 
+    def fair(self, finding: Finding) -> Finding:
+        """A steady state that had less than its time to come back was not broken by that."""
+        cut_short = self.ended is None or self.ended.outcome != "completed"
+        if finding.kind != "steady-state" or finding.held is not False or not cut_short:
+            return finding
+        detail = f"the round was ended early, and it was not back yet: {finding.detail}"
+        return msgspec.structs.replace(finding, held=None, detail=detail)
+
+    def unanswered(self, findings: tuple[Finding, ...]) -> list[str]:
+        """What was promised to be asked, and was not; what was disturbed, and never heard of again."""
+        if self.promised is None:
+            return []
+        left = Counter(self.promised.invariants) - Counter(one.invariant for one in findings)
+        never = [f"{name}: it was not asked" for name in left.elements()]
+        if self.promised.steady and not any(one.kind == "steady-state" for one in findings):
+            never.append("whether the steady state holds again was not asked")
+        never += [
+            f"what became of {process} after injection {number} was not written down"
+            for (number, process), open_ in self.disturbed.items()
+            if open_ > 0
+        ]
+        never += [
+            f"injection {number} was about to be made, and its outcome was not written down"
+            for number, row in self.rows.items()
+            if row.get("cut")
+        ]
+        asked = {question.of for question, _ in self.questions if isinstance(question, Recovery)}
+        never += [
+            f"{process} was not ready again {waited / 1000:.1f} s after injection {number}"
+            for process, times in self.never.items()
+            if process not in asked
+            for number, waited in times
+        ]
+        return never
+
     def weigh(self, findings: tuple[Finding, ...], count: Counter[str]) -> tuple[Word, tuple[str, ...]]:
         broken = [_sentence(one) for one in findings if one.held is False]
-        doubts = [*self.doubts, *(_sentence(one) for one in findings if one.held is None)]
+        unsure = [_sentence(one) for one in findings if one.held is None]
+        doubts = _at_most(MOST_REASONS, [*self.doubts, *unsure, *self.unanswered(findings)])
         if self.started is not None and self.started.rehearsal:
             would = count["rehearsed"]
-            doubts.insert(0, f"this was a rehearsal: {would} injection{_s(would)} would have been made, none was")
-        elif not count["landed"] and self.baseline:
-            doubts.insert(0, f"nothing landed ({_tally(count)}), so nothing was proven")
+            rehearsal = f"this was a rehearsal: {would} injection{_s(would)} would have been made, none was"
+            # Nothing was done to it, so what is broken was broken before; that is worth knowing, and no finding.
+            return "unknown", (rehearsal, *(f"without any injection, {one}" for one in broken), *doubts)
+        if not count["landed"] and self.baseline:
+            refused = next((f": {row['why']}" for row in self.rows.values() if row.get("result") == "refused"), "")
+            doubts.insert(0, f"nothing landed ({_tally(count)}), so nothing was proven{refused}")
         if self.baseline is None:
-            doubts.insert(0, "the round never came to its steady state")
+            why = f": {self.ended.why}" if self.ended and self.ended.why else ""
+            doubts.insert(0, f"the round never came to its steady state{why}")
+        elif self.promised is not None and self.ended is not None and self.ended.outcome == "stopped":
+            made = len(self.rows)
+            doubts.append(
+                f"it was stopped before its end, when {made} of {self.promised.injections} injections were due"
+            )
         if self.ended is None:
             doubts.append("the journal ends without its last line")
         elif self.ended.outcome == "aborted" and not any(self.ended.why in one for one in doubts):
@@ -300,7 +365,7 @@ class _Reading:
         doubts += [f"still disturbed: {one}" for one in self.unhealed()]
         if broken:
             return "violated", (*broken, *doubts)
-        if not findings:
+        if not findings and self.baseline is not None:
             doubts.append("no invariant was asked")
         if doubts:
             return "unknown", tuple(doubts)
@@ -353,7 +418,15 @@ class _Reading:
     def answer_recovery(self, asked: Recovery) -> tuple[bool | None, str, int]:
         never = self.never.get(asked.of, ())
         if never:
-            number, waited = never[0]
+            number, waited = max(never, key=lambda one: one[1])
+            bounds = [one for one in (asked.every, asked.mean, asked.p95) if one is not None]
+            if bounds and all(one.holds(waited) for one in bounds):
+                # It was not waited for as long as it was promised to take.
+                return (
+                    None,
+                    f"{asked.of} was not back yet {waited / 1000:.1f} s after injection {number}, at the end",
+                    number,
+                )
             return False, f"{asked.of} was not ready again {waited / 1000:.1f} s after injection {number}", number
         timed = self.times.get(asked.of, ())
         if not timed:
@@ -391,6 +464,16 @@ def exceeds(moments: Sequence[int], count: int, window: int) -> bool:
     return any(moments[at] - moments[at - count] <= window for at in range(count, len(moments)))
 
 
+MOST_REASONS = 100
+
+
+def _at_most(most: int, said: list[str]) -> list[str]:
+    """Each reason once, and not more than a person reads."""
+    different = list(dict.fromkeys(said))
+    rest = len(different) - most
+    return different if rest <= 0 else [*different[:most], f"and {rest} more"]
+
+
 def _sentence(finding: Finding) -> str:
     came_before = f" (after injection {finding.after_injection})" if finding.after_injection else ""
     state = {False: "broken", None: "cannot be told", True: "held"}[finding.held]
@@ -413,6 +496,8 @@ _HANDLERS: dict[type[j.Event], Any] = {
     j.Intended: _Reading.on_intended,
     j.Concluded: _Reading.on_concluded,
     j.Healed: _Reading.on_healed,
+    j.Promised: _Reading.on_promised,
+    j.Disturbed: _Reading.on_disturbed,
     j.Recovered: _Reading.on_recovered,
     j.NotRecovered: _Reading.on_not_recovered,
     j.ProcessStarted: _Reading.on_process_started,

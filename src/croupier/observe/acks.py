@@ -54,7 +54,10 @@ def _compare(probe: Acks, promised: dict[str, int], output: str) -> Reading:
     ]
     if wrong:
         return no("; ".join(wrong), **values)
-    return _enough(probe, len(promised), f"each of {many(len(promised), 'acknowledged id')} is found exactly once")
+    again = sum(promised.values()) - len(promised)
+    twice = f"; {many(again, 'acknowledgement')} came for an id that had been acknowledged before" if again else ""
+    said = f"each of {many(len(promised), 'acknowledged id')} is found exactly once{twice}"
+    return _enough(probe, len(promised), said)
 
 
 def _enough(probe: Acks, count: int, said: str) -> Reading:

@@ -16,14 +16,14 @@ def read(probe: Command, view: View) -> Reading:
     if ended.failed:
         return unknown(f"it could not be started: {ended.failed}")
     if ended.timed_out:
-        return no(f"it did not end within {probe.within_ms}, and was ended{_after(said)}")
+        return no(f"it did not end within {probe.within_ms}, and was ended{_after(said)}", output=ended.output)
     if ended.signal:
         return unknown(f"it was ended by signal {ended.signal} before it could say{_after(said)}")
     if ended.code != probe.exit:
         reason = said or "it printed nothing"
         wanted = "" if probe.exit == 0 else f" instead of {probe.exit}"
-        return no(f"{reason} (exit code {ended.code}{wanted})", code=ended.code)
-    return yes(said or f"exit code {ended.code}", code=ended.code)
+        return no(f"{reason} (exit code {ended.code}{wanted})", code=ended.code, output=ended.output)
+    return yes(said or f"exit code {ended.code}", code=ended.code, output=ended.output)
 
 
 def _after(said: str) -> str:

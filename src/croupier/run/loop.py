@@ -14,6 +14,7 @@ import selectors
 import threading
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any, TypeVar
 
 from ..system.clock import now_us
@@ -47,7 +48,7 @@ class Loop:
         self._posted: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._wake_read, self._wake_write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         self._selector.register(self._wake_read, selectors.EVENT_READ, self._drain)
-        self._jobs: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._jobs: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._workers = 0
         self._idle = threading.Semaphore(0)
         # Entered again by a signal that comes while the main thread is in here.
@@ -91,27 +92,44 @@ class Loop:
                 pass  # The pipe is full of wake-ups already.
 
     def work(self, job: Callable[[], T], done: Callable[[T], None]) -> None:
-        """Run a job that may block on a worker; its result comes back to the loop. The job must not raise."""
+        """Run a job that may block on a worker; its result comes back to the loop. The job must not raise.
+
+        Once the loop is closed it is not begun any more.
+        """
 
         def run() -> None:
             result = job()
             self.post(lambda: done(result))
 
-        self._jobs.put(run)
-        if not self._idle.acquire(blocking=False) and self._workers < WORKERS:
-            self._workers += 1
-            # Daemons, so that a probe which still blocks at the end keeps nobody from leaving.
-            self.thread(self._work_on, f"croupier-probe-{self._workers}")
+        with self._closing:
+            if self._closed:
+                return
+            self._jobs.put(run)
+            if not self._idle.acquire(blocking=False) and self._workers < WORKERS:
+                self._workers += 1
+                # Daemons, so that a probe which still blocks at the end keeps nobody from leaving.
+                self.thread(self._work_on, f"croupier-probe-{self._workers}")
 
     def _work_on(self) -> None:
         while True:
             job = self._jobs.get()
+            if job is None or self._closed:
+                return
             try:
                 job()
             except Exception:
                 traceback.print_exc()  # A defect of ours; the worker is needed for what comes next.
             finally:
                 self._idle.release()
+
+    def apart(self, job: Callable[[], T], done: Callable[[T], None], name: str) -> None:
+        """As `work`, on a thread of its own: for what must not wait until a worker is free."""
+
+        def run() -> None:
+            result = job()
+            self.post(lambda: done(result))
+
+        self.thread(run, name)
 
     def thread(self, job: Callable[[], None], name: str) -> threading.Thread:
         """Run a job on a thread of its own, started at once, however busy the workers are."""
@@ -134,10 +152,17 @@ class Loop:
             self._run_timers()
 
     def close(self) -> None:
-        """Let go of everything; workers that still block are abandoned."""
+        """Let go of everything: nothing that waits is begun, idle workers end, those that still block are abandoned."""
         self._running = False
         with self._closing:
+            if self._closed:
+                return
             self._closed = True
+            with suppress(queue.Empty):
+                while True:
+                    self._jobs.get_nowait()
+            for _ in range(self._workers):
+                self._jobs.put(None)
             self._selector.close()
             for fd in (self._wake_read, self._wake_write):
                 os.close(fd)

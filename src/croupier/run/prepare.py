@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from .. import __version__
-from ..collect.redact import environment_digest
+from ..collect.redact import Redactor, environment_digest
 from ..model import journal as j
 from ..model.errors import ExperimentError, Refused
 from ..model.experiment import Bindings, Experiment, references
@@ -93,7 +93,7 @@ def process_environment(bindings: Bindings) -> dict[str, str]:
 
 
 def first_line(
-    experiment: Experiment, plan: Plan, run: RunDir, options: Options, source: bytes, file: Path
+    experiment: Experiment, plan: Plan, run: RunDir, options: Options, source: bytes, file: Path, redactor: Redactor
 ) -> j.RunStarted:
     """The event that a journal opens with."""
     return j.RunStarted(
@@ -116,7 +116,7 @@ def first_line(
         experiment_file=str(file),
         experiment_digest=digest(source),
         plan_digest=digest(plan_json(plan)),
-        environment_digest=environment_digest(os.environ),
+        environment_digest=environment_digest(os.environ, redactor),
         wall_utc=datetime.now(UTC).isoformat(timespec="milliseconds"),
         replay_of=options.replay_of,
     )

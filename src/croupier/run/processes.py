@@ -125,7 +125,7 @@ class Processes:
             case s.Timer():
                 self._floor.loop.after(command.after_ms, lambda: self._step(name, command.rung()))
             case s.Signal():
-                signals.send(command.who, command.name)
+                self._signal(name, command.who, command.name)
             case s.EndTree():
                 self._end_tree(name, command.who)
 
@@ -229,9 +229,12 @@ class Processes:
     def _answered(self, name: str, one: Running, what: str, readiness: Readiness, reading: Reading) -> None:
         if one.seen_ready != reading.held:
             one.seen_ready = reading.held
+            plain = self._floor.plain.processes[name]
+            named = plain.ready if what == "ready" else plain.alive
+            assert named is not None
             self._floor.record(
                 j.ProbeRead(
-                    probe=readiness.probe.label,
+                    probe=named.probe.label,
                     role="ready" if what == "ready" else "alive",
                     held=reading.held,
                     detail=reading.detail,
@@ -337,6 +340,13 @@ class Processes:
             told,
         )
 
+    def _signal(self, name: str, who: Identity, signal: str) -> None:
+        try:
+            signals.send(who, signal)
+        except OSError as problem:
+            # A program that changed its user, say. Its grace runs all the same, and the guardian ends it then.
+            self._floor.note(f"{name} could not be sent {signal}: {problem.strerror}")
+
     def _end_tree(self, name: str, who: Identity) -> None:
         keeper = self._floor.keeper
 
@@ -350,7 +360,8 @@ class Processes:
             self._step(name, s.TreeGone())
             self._all_stopped()
 
-        self._floor.loop.work(end, ended)
+        # Not on a worker: a kill must not queue behind slow probes.
+        self._floor.loop.apart(end, ended, f"croupier-end-{name}")
 
     def stop_all(self, *, at_once: bool) -> None:
         """Ask everything to stop, the last started first; the grace of each is its own. At once: kill the trees."""
@@ -404,7 +415,7 @@ class Processes:
         if at_once:
             self._end_workload(who)
             return
-        signals.send(who, workload.stop.signal)
+        self._signal(WORKLOAD, who, workload.stop.signal)
         self._floor.loop.after(workload.stop.grace_ms, lambda: self._workload_hangs(who, workload))
 
     def _workload_hangs(self, who: Identity, workload: Workload) -> None:
@@ -417,7 +428,7 @@ class Processes:
 
     def _end_workload(self, who: Identity) -> None:
         keeper = self._floor.keeper
-        self._floor.loop.work(lambda: keeper.end_tree(WORKLOAD, who), lambda _: None)
+        self._floor.loop.apart(lambda: keeper.end_tree(WORKLOAD, who), lambda _: None, "croupier-end-workload")
 
     def _workload_ended(self, message: Exited) -> None:
         self._workload = None
@@ -437,7 +448,11 @@ class Processes:
         keeper = floor.keeper
         over, self._workload_over = self._workload_over, None
         # What the workload itself started must not go on acknowledging.
-        floor.loop.work(lambda: keeper.end_tree(WORKLOAD, message.who), lambda _: over() if over else None)
+        floor.loop.apart(
+            lambda: keeper.end_tree(WORKLOAD, message.who),
+            lambda _: over() if over else None,
+            "croupier-end-workload",
+        )
 
     # Log lines.
 
@@ -447,7 +462,7 @@ class Processes:
                 self._watch_trigger(injection.number, injection.trigger)
 
     def _watch_trigger(self, number: int, trigger: OnLog) -> None:
-        pattern, seen = re.compile(trigger.match), 0
+        pattern, seen = re.compile(self._floor.view.bind(trigger.match)), 0
 
         def on_line(text: str, at_us: int) -> None:
             nonlocal seen

@@ -12,7 +12,7 @@ from ..model import journal as j
 from ..model.errors import ReplayError
 from ..model.noun import Noun
 from ..model.plan import Plan, digest, plan_json
-from ..model.verdict import InjectionRow, Verdict, judge
+from ..model.verdict import Finding, InjectionRow, Verdict, judge
 from ..model.wire import decode_plan
 from ..registry import Catalogue
 from ..store import RunDir
@@ -55,6 +55,12 @@ def _whole(before: Verdict, after: Verdict) -> Iterable[Divergence]:
     for what, then, now in pairs:
         if then != now:
             yield Divergence(injection=0, what=what, then=then, now=now)
+    answers_then = {one.invariant: one for one in before.findings}
+    answers_now = {one.invariant: one for one in after.findings}
+    for name in dict.fromkeys((*answers_then, *answers_now)):
+        was, is_ = _answer(answers_then.get(name)), _answer(answers_now.get(name))
+        if was != is_:
+            yield Divergence(injection=0, what=name, then=was, now=is_)
 
 
 def _each(before: Verdict, after: Verdict) -> Iterable[Divergence]:
@@ -69,6 +75,10 @@ def _each(before: Verdict, after: Verdict) -> Iterable[Divergence]:
             yield Divergence(injection=number, what="result", then=_result(then), now=_result(now))
         if then.targets and now.targets and _roles(then) != _roles(now):
             yield Divergence(injection=number, what="target", then=_roles(then), now=_roles(now))
+
+
+def _answer(finding: Finding | None) -> str:
+    return "not asked" if finding is None else {True: "held", False: "broken", None: "not to be told"}[finding.held]
 
 
 def _result(row: InjectionRow) -> str:

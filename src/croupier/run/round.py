@@ -10,7 +10,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -18,6 +18,7 @@ import msgspec
 
 from ..collect.cores import why_no_cores
 from ..collect.describe import describe_environment
+from ..collect.events import clean_event
 from ..collect.ledger import AckLedger
 from ..collect.logs import LogSink
 from ..collect.redact import Redactor
@@ -34,8 +35,10 @@ from ..model.probe import Probe, Reading
 from ..model.verdict import Verdict, judge
 from ..registry import Catalogue
 from ..store import JournalWriter, RunDir, new_run_dir
-from ..store.runs import write_whole
+from ..store.runs import slug, write_whole
+from ..supervise.commands import Commands
 from ..supervise.keeper import Exited, GuardianGone, HealedLate, Keeper
+from ..supervise.running import registered_in, state_home
 from ..system.clock import now_us
 from .floor import Floor
 from .host import LiveHost, Rehearsal
@@ -79,10 +82,22 @@ def run_round(
     """
     refuse_what_cannot_be(plan, catalogue)
     run = new_run_dir(Path(options.out), plan.title, plan.seed)
-    run.experiment.write_bytes(loaded.source)
-    write_whole(run.plan, plan_json(plan))
-    began(run)
-    return Round(loaded, plan, catalogue, options, run, listen, tick).finish()
+    with _ours_to_write(run):
+        run.experiment.write_bytes(loaded.source)
+        write_whole(run.plan, plan_json(plan))
+        began(run)
+        round_ = Round(loaded, plan, catalogue, options, run, listen, tick)
+    return round_.finish()
+
+
+@contextmanager
+def _ours_to_write(run: RunDir) -> Iterator[None]:
+    """What the disk refuses us there is no verdict on the program: we broke."""
+    try:
+        yield
+    except OSError as problem:
+        where = str(problem.filename or run.path)
+        raise HarnessError(f"the run cannot be stored: {problem.strerror or problem}", at=where) from problem
 
 
 class Round:
@@ -112,62 +127,70 @@ class Round:
         experiment = bind(loaded.experiment, bindings.lookup)
         self._plain = loaded.experiment
         redactor = Redactor(os.environ, loaded.experiment.collect.redact, used=bindings.env)
-        self._loop = Loop()
-        self._journal = JournalWriter(run.journal, now_us())
-        self._course = Course(plan=plan, steady_within_ms=experiment.steady_within_ms, settle_ms=experiment.settle_ms)
-        try:
-            first = first_line(loaded.experiment, plan, run, options, loaded.source, file)
-            listen(self._journal.record(first))
+        # Whoever calls us from Python goes on after an error: nothing may be left behind then, the guardian least.
+        with ExitStack() as on_error:
+            self._loop = Loop()
+            on_error.callback(self._loop.close)
+            self._journal = JournalWriter(run.journal, now_us())
+            on_error.callback(self._journal.close)
+            self._course = Course(
+                plan=plan, steady_within_ms=experiment.steady_within_ms, settle_ms=experiment.settle_ms
+            )
+            first = first_line(loaded.experiment, plan, run, options, loaded.source, file, redactor)
+            listen(self._journal.record(clean_event(first, redactor)))
             self._keeper = Keeper.start(run.path, run.unique, catalogue.plugins)
-        except BaseException:
-            self._journal.close()
-            self._loop.close()
-            raise
-        self._sinks = {
-            f"{name}.{stream}": LogSink(run.logs / f"{name}.{stream}.log", redactor, experiment.collect.log_bytes // 2)
-            for name in (*experiment.processes, WORKLOAD)
-            for stream in ("out", "err")
-        }
-        ledger = AckLedger(run.acks)
+            on_error.callback(self._keeper.close)
+            self._sinks = {
+                f"{name}.{stream}": LogSink(
+                    run.logs / f"{name}.{stream}.log", redactor, experiment.collect.log_bytes // 2
+                )
+                for name in (*experiment.processes, WORKLOAD)
+                for stream in ("out", "err")
+            }
+            ledger = AckLedger(run.acks)
+            on_error.callback(ledger.close)
 
-        def acknowledged(line: str, at_us: int) -> None:
-            ledger.take(line)
+            def acknowledged(line: str, at_us: int) -> None:
+                ledger.take(line)
 
-        self._sinks[f"{WORKLOAD}.out"].listeners.append(acknowledged)
-        env = {**process_environment(bindings), **self._keeper.marker}
-        view = RoundView(loaded.directory, env, run, bindings, self._sinks)
-        self.floor = Floor(
-            experiment=experiment,
-            plan=plan,
-            run=run,
-            base=loaded.directory,
-            catalogue=catalogue,
-            host=Rehearsal() if options.rehearsal else LiveHost(catalogue),
-            loop=self._loop,
-            journal=self._journal,
-            keeper=self._keeper,
-            env=env,
-            redactor=redactor,
-            live=options.live,
-            view=view,
-            tell=self.tell,
-            listen=listen,
-            broke=self.broke,
-        )
-        self._watch = Watch(self.floor)
-        view.look_through(self._watch, catalogue)
-        view.count_from_the_start(self._watch.every_probe())
-        view.listen_for_heartbeats(experiment, self._loop)
-        for sink in self._sinks.values():
-            sink.on_trouble = self.floor.note
-        self._strikes = Strikes(self.floor, self._watch)
-        self._processes = Processes(self.floor, self._watch, self._sinks, ledger)
-        self._ledger = ledger
-        self._warnings = [str(one) for one in loaded.warnings]
-        write_whole(
-            run.artifacts / "environment.json",
-            msgspec.json.format(msgspec.json.encode(describe_environment(os.environ, redactor)), indent=2),
-        )
+            self._sinks[f"{WORKLOAD}.out"].listeners.append(acknowledged)
+            env = {**process_environment(bindings), **self._keeper.marker}
+            view = RoundView(loaded.directory, env, run, bindings, self._sinks, Commands(self._keeper))
+            self.floor = Floor(
+                experiment=experiment,
+                plain=loaded.experiment,
+                plan=plan,
+                run=run,
+                base=loaded.directory,
+                catalogue=catalogue,
+                host=Rehearsal() if options.rehearsal else LiveHost(catalogue),
+                loop=self._loop,
+                journal=self._journal,
+                keeper=self._keeper,
+                env=env,
+                redactor=redactor,
+                live=options.live,
+                view=view,
+                tell=self.tell,
+                listen=listen,
+                broke=self.broke,
+            )
+            self._watch = Watch(self.floor)
+            on_error.callback(self._watch.close)
+            view.look_through(self._watch, catalogue)
+            view.count_from_the_start(self._watch.every_probe())
+            view.listen_for_heartbeats(experiment, self._loop)
+            for sink in self._sinks.values():
+                sink.on_trouble = self.floor.note
+            self._strikes = Strikes(self.floor, self._watch)
+            self._processes = Processes(self.floor, self._watch, self._sinks, ledger)
+            self._ledger = ledger
+            self._warnings = [str(one) for one in loaded.warnings]
+            write_whole(
+                run.artifacts / "environment.json",
+                msgspec.json.format(msgspec.json.encode(describe_environment(os.environ, redactor)), indent=2),
+            )
+            on_error.pop_all()
 
     def finish(self) -> Finished:
         """Run the loop to its end, put everything back whatever comes, and judge."""
@@ -191,7 +214,8 @@ class Round:
             self._broken.unhealed = unhealed
             raise self._broken
         verdict = judge(self._run.events())
-        self._run.write_verdict(verdict)
+        with _ours_to_write(self._run):
+            self._run.write_verdict(verdict)
         return Finished(path=str(self._run.path), verdict=verdict)
 
     # The loop's life.
@@ -200,7 +224,10 @@ class Round:
         if self._plain.collect.cores and (why := why_no_cores()):
             self.floor.note(f"no core dumps will be kept: {why}")
         for warning in self._warnings:
-            self.floor.note(warning)
+            self.floor.note("; ".join(line.strip() for line in warning.splitlines()))
+        if (home := registered_in(self._run.unique)) != state_home():
+            where = f"in {home} instead" if home else "nowhere: `halt` and `recover` must be given the run directory"
+            self.floor.note(f"{state_home()} cannot be written; this round is registered {where}")
         if self._options.live and self._plain.attach:
             self.floor.note("live: processes that croupier did not start may be disturbed")
         self._loop.watch(self._keeper.fileno(), self._heard)
@@ -263,6 +290,7 @@ class Round:
                 self._read_steady_state(command)
             case c.StartWorkload():
                 self.floor.view.remember_baseline()
+                self.floor.record(self._promise())
                 self._processes.start_workload()
                 self._watch.guard_against()
             case c.Attempt():
@@ -277,14 +305,24 @@ class Round:
             case c.ReadInvariants():
                 self._read_invariants()
             case c.StopProcesses():
+                if command.at_once:
+                    self.floor.view.end_commands()
                 self._processes.stop_all(at_once=command.at_once)
             case c.Close():
                 self._closing = command
                 self._loop.stop()
 
+    def _promise(self) -> j.Promised:
+        return j.Promised(
+            invariants=tuple(one.label for one in self._plain.invariants),
+            injections=len(self.floor.plan.injections),
+            steady=bool(self._plain.steady_state),
+        )
+
     def _read_steady_state(self, command: c.ReadSteadyState) -> None:
         def answered(held: bool, detail: str) -> None:
-            self.floor.record(j.SteadyStateRead(when=command.when, held=held, detail=detail))
+            if command.when == "before" or self._plain.steady_state:
+                self.floor.record(j.SteadyStateRead(when=command.when, held=held, detail=detail))
             self.tell(c.SteadyRead(at_ms=self.floor.now_ms, held=held, why=detail))
 
         self._watch.read_steady_state(command.when, command.within_ms, answered)
@@ -293,11 +331,13 @@ class Round:
         if self._ledger.trouble:
             # A ledger that lacks acknowledgements would make a loss look like nothing.
             self.floor.note(self._ledger.trouble, trouble=True)
-        ask, of_journal = world_invariants(self.floor.experiment.invariants)
+        if said := self._ledger.said_of_repeats():
+            self.floor.note(said)
+        ask, _ = world_invariants(self.floor.experiment.invariants)
+        plain, of_journal = world_invariants(self._plain.invariants)
         for one in of_journal:
             options = msgspec.to_builtins(one, enc_hook=str)
             self.floor.record(j.InvariantAsked(invariant=one.label, kind=one.kind, options=options))
-        plain, _ = world_invariants(self._plain.invariants)
         # The label is the file's, with its references as they were written: no secret, and the same in every run.
         questions = list(zip(ask, (one.label for one in plain), strict=True))
 
@@ -315,6 +355,7 @@ class Round:
                         held=reading.held,
                         detail=reading.detail,
                         took_ms=round(reading.took_ms, 3),
+                        look_at=self._keep_output(label, str(reading.values.get("output", ""))),
                     )
                 )
                 next_one()
@@ -322,6 +363,20 @@ class Round:
             self._watch.ask(probe, answered)
 
         next_one()
+
+    def _keep_output(self, label: str, output: str) -> str:
+        """Keep what a check printed, beside the logs; where, inside of the run directory."""
+        if not output.strip():
+            return ""
+        folder = self._run.artifacts / "checks"
+        try:
+            folder.mkdir(exist_ok=True)
+            path = folder / f"{len(list(folder.iterdir())) + 1:02}-{slug(label)}.txt"
+            path.write_text(self.floor.redactor.clean(output))
+        except OSError as problem:
+            self.floor.note(f"what {label} printed could not be kept: {problem.strerror}")
+            return ""
+        return str(path.relative_to(self._run.path))
 
     # What comes from outside.
 
@@ -401,8 +456,9 @@ class Round:
 
     def _end_all(self) -> list[str]:
         self._processes.close()
+        self.floor.view.end_commands()
         left = self._keeper.close()
-        # Commands that we ran ourselves (probes, invariants), and what these left, are no children of the guardian.
+        # Commands that we ran ourselves (a request to end, a back-trace) are no children of the guardian.
         left = [*left, *(who for who in self._keeper.end_orphans() if who not in left)]
         for sink in self._sinks.values():
             sink.close()
@@ -417,6 +473,7 @@ class Round:
         end = j.RunEnded(outcome=outcome, why=why, unhealed=unhealed)
         try:
             # The cut between "all stopped" and here is small; a journal without this line is read as cut.
+            self.floor.close_notes()
             self.floor.record(end)
         except HarnessError as problem:
             self._broken = self._broken or problem

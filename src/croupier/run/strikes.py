@@ -3,34 +3,43 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from zoneinfo import ZoneInfo
 
 from ..inject import Healing, Outcome
 from ..model import course as c
 from ..model import journal as j
 from ..model.errors import HarnessError
-from ..model.guard import Absent, Permit, Refusal, Standing, consider
+from ..model.guard import Absent, Below, Permit, Refusal, Standing, consider
 from ..model.plan import Injection
-from ..model.target import Identity, Seen
-from ..model.undo import UndoRecord, UndoStep
-from ..system import signals
+from ..model.target import Census, Identity, Seen, Selector
+from ..model.undo import UndoRecord, UndoState, UndoStep
+from ..system import procs, signals
 from ..system.clock import now_us
 from .floor import Floor
 from .loop import Timer, guarded
 from .watch import Watch
 
-HEAL_LATE_MS = 250
-"""How long after its moment a heal of ours may come before the guardian does it."""
-
 
 class Strike:
-    """One injection at work, seen by its injector as the `Act`: its hands, and its brake."""
+    """One injection at work, seen by its injector as the `Act`: its hands, and its brake.
 
-    def __init__(self, floor: Floor, permit: Permit, decided_us: int) -> None:
+    The hands reach whom the permit covers and nobody else, and let go once the strike is halted: when `halt` has
+    returned, no signal of ours is sent any more and no record is begun.
+    """
+
+    def __init__(
+        self,
+        floor: Floor,
+        permit: Permit,
+        decided_us: int,
+        look_below: Callable[[Identity], Census],
+        intended: Callable[[Strike], None],
+    ) -> None:
+        """`look_below` reads who lives below a process now; `intended` hears of each record, on the caller's thread."""
         self.permit = permit
-        self.records: list[UndoRecord] = []
         self.decided_us = decided_us
         self.thread: threading.Thread | None = None
         self.timer: Timer | None = None
@@ -41,6 +50,12 @@ class Strike:
         self.cwd = str(floor.base)
         self._floor = floor
         self._halt = threading.Event()
+        self._look_below = look_below
+        self._intended = intended
+        self._records: dict[str, UndoRecord] = {}
+        self._covered = {one.identity for one in permit.targets}
+        # Entered again by a signal handler that comes while the main thread is in `halt`.
+        self._hands = threading.RLock()
 
     @property
     def number(self) -> int:
@@ -53,34 +68,67 @@ class Strike:
         return self._halt.is_set()
 
     def halt(self) -> None:
-        """Tell the injector to stop; its waits end at once."""
-        self._halt.set()
+        """Tell the injector to stop; its waits end at once, and what is on its way has been sent."""
+        with self._hands:
+            self._halt.set()
+
+    @property
+    def records(self) -> tuple[UndoRecord, ...]:
+        """What has to be undone, the oldest first; the last of each key."""
+        with self._hands:
+            return tuple(self._records.values())
 
     def key(self, target: Seen) -> str:
         """The key of a target's undo record."""
         return f"{self.number}.{self.permit.targets.index(target) + 1}.{self.decided_us}"
 
     def intend(self, record: UndoRecord) -> None:
-        """Have the guardian hold the record, on disk, before anything is changed. Raises HarnessError if it cannot."""
-        self._floor.keeper.hold(record)
-        self.records.append(record)
+        """Have the guardian hold the record, on disk, before anything is changed.
+
+        Raises HarnessError if it cannot, or the strike is halted, and PermissionError beyond the permit.
+        """
+        self._must_cover(record.who)
+        if not self.halted:
+            self._floor.keeper.hold(record)
+            with self._hands:
+                self._records[record.key] = record
+            self._intended(self)
+        if self.halted:
+            raise HarnessError("the injection is halted, so nothing more is begun")
 
     def applied(self, key: str) -> None:
         """The change of that record was made."""
         self._floor.keeper.step(UndoStep(key=key, state="applied"))
 
     def signal(self, who: Identity, name: str) -> bool:
-        """Send a signal to exactly this process; False where it is gone."""
-        before = who in self.reached
-        # Said first: the death may be heard of before the call returns.
-        self.reached.add(who)
-        sent = False
-        try:
-            sent = signals.send(who, name)
-        finally:
-            if not sent and not before:
-                self.reached.discard(who)
-        return sent
+        """Send a signal to exactly this process; False where it is gone, or the strike is halted.
+
+        Raises PermissionError beyond the permit.
+        """
+        self._must_cover(who)
+        with self._hands:
+            if self.halted:
+                return False
+            before = who in self.reached
+            # Said first: the death may be heard of before the call returns.
+            self.reached.add(who)
+            sent = False
+            try:
+                sent = signals.send(who, name)
+            finally:
+                if not sent and not before:
+                    self.reached.discard(who)
+            return sent
+
+    def below(self, target: Seen) -> Below:
+        """Who lives below a target now, and may be disturbed with it; the hands reach those from then on."""
+        below = self.permit.below(target.identity, self._look_below(target.identity))
+        self._covered |= {one.identity for one in below.free}
+        return below
+
+    def _must_cover(self, who: Identity) -> None:
+        if who not in self._covered:
+            raise PermissionError(f"{who} is not in the permit of injection {self.number}")
 
     def wait(self, ms: float, until: Callable[[], bool] | None = None) -> bool:
         """Wait until the condition holds (True), the time is over, or the strike is halted (False; ask `halted`)."""
@@ -125,7 +173,7 @@ class Strikes:
             self._refuse(injection, Refusal(limit="concurrent", reason="this injection is still at work"))
             return
         census = self._watch.census_for(injection.target)
-        decision = consider(self._bound(injection), census, floor.experiment.limits, self._standing())
+        decision = consider(self._bound(injection), census, self._watch.limits(), self._standing())
         match decision:
             case Refusal():
                 self._refuse(injection, decision)
@@ -140,7 +188,7 @@ class Strikes:
 
     def _strike(self, permit: Permit, decided_us: int, late_us: int) -> None:
         floor, number = self._floor, permit.injection.number
-        strike = Strike(floor, permit, decided_us)
+        strike = Strike(floor, permit, decided_us, self._look_below(), self._intended)
         self._acted_ms.append(floor.now_ms)
         self._active[number] = strike
         self._watch.census_taken(number, "before")
@@ -166,6 +214,28 @@ class Strikes:
 
         strike.thread = floor.loop.thread(act, f"croupier-injection-{number}")
 
+    def _look_below(self) -> Callable[[Identity], Census]:
+        """A reader of trees for a strike's own thread; the roles are those of now."""
+        roles = self._watch.roles.items()
+        ours = {name: one.main for name, one in roles if one.main and not one.attached}
+        theirs = {name: one.main for name, one in roles if one.main and one.attached}
+        wanted = self._watch.wanted()
+        return lambda top: procs.find(Selector(tree=top.pid), roots=ours, attached=theirs, wanted=wanted)
+
+    def _intended(self, strike: Strike) -> None:
+        """A strike has something to undo: from now on its end is set. Called on the strike's thread."""
+        self._floor.loop.post(lambda: self._set_end(strike, min(one.deadline_us for one in strike.records)))
+
+    def _set_end(self, strike: Strike, due_us: int) -> None:
+        """Heal at this moment, unless it is to be earlier: all that a strike holds is let go together."""
+        if strike.healing or self._active.get(strike.number) is not strike:
+            return
+        if strike.timer is not None:
+            if strike.timer.due_us <= due_us:
+                return
+            strike.timer.cancel()
+        strike.timer = self._floor.loop.at(due_us, lambda: self.heal(strike.number, "its time is over"))
+
     def _struck(self, strike: Strike, outcome: Outcome, took_us: int) -> None:
         floor, number = self._floor, strike.number
         rehearsed = floor.host.rehearsed
@@ -181,8 +251,9 @@ class Strikes:
         holds = bool(strike.records)
         self._watch.struck(strike.permit, outcome, holds=holds)
         if holds:
+            # The deadline of the first record counts, however long the others took: after it the guardian heals.
             lasting_ms = strike.permit.injection.fault.lasting_ms if outcome.result == "landed" else 0
-            strike.timer = floor.loop.after(lasting_ms, lambda: self.heal(number, "its time is over"))
+            self._set_end(strike, now_us() + lasting_ms * 1000)
         else:
             self._active.pop(number, None)
             self._after_census(number)
@@ -242,7 +313,7 @@ class Strikes:
             if strike.thread is not None:
                 # No upkeep may run beside the undo: it would stop again what was just let go.
                 strike.thread.join(timeout=5)
-            return [(record, self._heal_record(record)) for record in reversed(strike.records)]
+            return self._heal_records(strike.records)
 
         self._floor.loop.thread(lambda: self._undo_and_report(strike, undo), f"croupier-heal-{number}")
 
@@ -250,18 +321,27 @@ class Strikes:
         results = undo()
         self._floor.loop.post(lambda: self._healed(strike, results))
 
-    def _heal_record(self, record: UndoRecord) -> Healing:
-        healing = guarded(
-            lambda: self._floor.host.heal(record),
-            lambda problem: Healing(verified=False, note=f"{type(problem).__name__}: {problem}"),
-        )()
-        try:
-            self._floor.keeper.step(
-                UndoStep(key=record.key, state="verified" if healing.verified else "healed", note=healing.note)
+    def _heal_records(self, records: Sequence[UndoRecord]) -> list[tuple[UndoRecord, Healing]]:
+        """Undo all, the newest first, and only then write it down: each line waits for the disk, and nobody who is
+        still held should."""
+        results = [
+            (
+                record,
+                guarded(
+                    partial(self._floor.host.heal, record),
+                    lambda problem: Healing(verified=False, note=f"{type(problem).__name__}: {problem}"),
+                )(),
             )
-        except HarnessError:
-            pass  # The guardian is gone, which ends the round by itself; what was healed stays healed.
-        return healing
+            for record in reversed(records)
+        ]
+        # In the order in which the guardian would lose its patience.
+        for record, healing in sorted(results, key=lambda one: one[0].deadline_us):
+            state: UndoState = "verified" if healing.verified else "healed"
+            try:
+                self._floor.keeper.step(UndoStep(key=record.key, state=state, note=healing.note))
+            except HarnessError:
+                pass  # The guardian is gone, which ends the round by itself; what was healed stays healed.
+        return results
 
     def _healed(self, strike: Strike, results: list[tuple[UndoRecord, Healing]]) -> None:
         floor, number = self._floor, strike.number
@@ -285,12 +365,14 @@ class Strikes:
 
     def heal_now(self) -> None:
         """Undo everything before returning: for a way out on which no loop runs any more."""
-        for strike in sorted(self._active.values(), key=lambda one: one.number, reverse=True):
+        strikes = sorted(self._active.values(), key=lambda one: one.number, reverse=True)
+        for strike in strikes:
             strike.halt()
+        for strike in strikes:
             if strike.thread is not None:
+                # One that is stuck is left behind: its hands do nothing any more.
                 strike.thread.join(timeout=2)
-            for record in reversed(strike.records):
-                healing = self._heal_record(record)
+            for record, healing in self._heal_records(strike.records):
                 if not healing.verified:
                     self.unhealed[record.key] = f"{record.fault} on {record.who}: {healing.note}"
         self._active.clear()

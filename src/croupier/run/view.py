@@ -15,8 +15,9 @@ from ..observe import HeartbeatSocket, addressed
 from ..observe.view import KEEP_BYTES
 from ..registry import Catalogue
 from ..store import RunDir
+from ..supervise.commands import Commands
 from ..system.clock import now_us
-from ..system.commands import Finished, run_command
+from ..system.commands import Finished
 from .loop import Loop
 from .watch import Watch
 
@@ -47,6 +48,7 @@ class RoundView:
         run: RunDir,
         bindings: Bindings,
         sinks: Mapping[str, LogSink],
+        commands: Commands,
     ) -> None:
         self.cwd = cwd
         self.env = env
@@ -54,6 +56,7 @@ class RoundView:
         self._run = run
         self._bindings = bindings
         self._sinks = sinks
+        self._commands = commands
         self._watch: Watch | None = None
         self._catalogue: Catalogue | None = None
         self._sockets: dict[Path, HeartbeatSocket] = {}
@@ -159,8 +162,14 @@ class RoundView:
     def run_command(
         self, argv: tuple[str, ...], within_ms: int, env: Mapping[str, str], keep_bytes: int = KEEP_BYTES
     ) -> Finished:
-        """Run a command in the experiment's directory; its whole tree ends with it, or with its time."""
-        return run_command(argv, env={**self.env, **env}, cwd=str(self.cwd), within_ms=within_ms, keep_bytes=keep_bytes)
+        """Run a command in the experiment's directory, below the guardian; its tree ends with its time or the round."""
+        return self._commands.run(
+            argv, env={**self.env, **env}, cwd=str(self.cwd), within_ms=within_ms, keep_bytes=keep_bytes
+        )
+
+    def end_commands(self) -> None:
+        """End the commands that run now, and begin no other."""
+        self._commands.close()
 
     def remember_baseline(self) -> None:
         """The round begins: files that must grow are measured from here."""

@@ -16,11 +16,11 @@ from ..collect.rows import rows
 from ..inject import Outcome
 from ..model import course as c
 from ..model import journal as j
-from ..model.experiment import FailingProbe, Readiness
+from ..model.experiment import FailingProbe, Limits, Readiness
 from ..model.guard import Permit
 from ..model.plan import Injection
 from ..model.probe import Invariant, Probe, Reading
-from ..model.target import Census, Identity, Seen, Selector, columns, matches
+from ..model.target import WHOLE_NAME, Census, Column, Identity, Seen, Selector, columns, matches
 from ..system import procs
 from ..system.clock import now_us
 from ..system.names import Names
@@ -31,6 +31,8 @@ CALM_MS = 250
 BUSY_MS = 20
 STEADY_PAUSE_MS = 100
 UNDECIDED_MS = 1_000
+DYING_MS = 30_000
+"""How long after it was told to end a process that dies is taken to have died of that."""
 
 
 @dataclass(kw_only=True)
@@ -45,6 +47,8 @@ class Disturbed:
     since_us: int
     """From here its recovery counts: the landing, or the healing of a fault that lasts."""
     holding: bool
+    leaving: bool = False
+    """It was told to end, and has not yet: its recovery counts from its end, should that come."""
     probe_ok_us: int | None = None
     """When a readiness probe that began after `since_us` held."""
     asking: bool = False
@@ -62,6 +66,8 @@ class Aim:
     since_us: int
     missed: bool | None = None
     """None until the injection concluded."""
+    until_us: int | None = None
+    """From here on a death is the process's own."""
 
     @property
     def undecided(self) -> bool:
@@ -78,7 +84,6 @@ class Watched:
     ready: bool = False
     attached: Selector | None = None
     children: dict[int, Seen] = field(default_factory=dict)
-    calm_children: int = 0
     stopped: set[int] = field(default_factory=set)
 
 
@@ -103,6 +108,7 @@ class Watch:
         self._slow_told: set[int] = set()
         self._steady_when = ""
         self._steady_end_us = 0
+        self._steady_over: Callable[[], None] = lambda: None
 
     # Who is alive.
 
@@ -141,32 +147,52 @@ class Watch:
 
     def census_for(self, target: Selector) -> Census | None:
         """The census that a choice of this target needs; None where the machine could not be read."""
-        limits = self._floor.experiment.limits
-        lists = [one for one in (*limits.allow, *limits.deny) if isinstance(one, Selector)]
         try:
             self._find_attached()
-            wanted = columns([target, *lists])
-            if target.process is not None:
-                return self.census(wanted)
+            target = self._resolved(self._floor.view.bind(target))
             ours, theirs = self._roots()
-            return procs.find(target, roots=ours, attached=theirs, wanted=wanted, names=self._names)
+            # With the ancestors of everybody, our own trees included: a deny list may forbid what is below them.
+            return procs.find(target, roots=ours, attached=theirs, wanted=self.wanted(), names=self._names)
         except OSError as problem:
             self._floor.note(f"the processes could not be read: {problem}", trouble=True)
             return None
 
+    def wanted(self) -> frozenset[Column]:
+        """The columns that the lists of the limits need of a census."""
+        limits = self._floor.experiment.limits
+        deny = columns([one for one in limits.deny if isinstance(one, Selector)], doubtful=True)
+        by_name = WHOLE_NAME if any(isinstance(one, str) for one in (*limits.allow, *limits.deny)) else frozenset()
+        return columns([one for one in limits.allow if isinstance(one, Selector)]) | deny | by_name
+
+    def limits(self) -> Limits:
+        """The limits, with each pid file of their lists turned into the pid that it holds now."""
+        limits = self._floor.experiment.limits
+        allow, deny = (
+            tuple(self._resolved(one) if isinstance(one, Selector) else one for one in entries)
+            for entries in (limits.allow, limits.deny)
+        )
+        return msgspec.structs.replace(limits, allow=allow, deny=deny)
+
     def bound(self, injection: Injection) -> Injection:
-        """An injection with its references filled in, and a pid file turned into the pid that it holds now."""
+        """An injection with its references filled in, and each pid file turned into the pid that it holds now."""
         bound = self._floor.view.bind(injection)
         return msgspec.structs.replace(bound, target=self._resolved(bound.target))
 
     def _resolved(self, selector: Selector) -> Selector:
+        """With pid files turned into pids, in what it excludes as well.
+
+        One that cannot be read stays as it is, which means nobody; for whoever forbids, anybody.
+        """
+        selector = msgspec.structs.replace(selector, exclude=tuple(self._resolved(one) for one in selector.exclude))
         if selector.pid_file is None:
             return selector
         path = self._floor.base / selector.pid_file
         try:
             pid = int(path.read_text().split()[0])
         except (OSError, ValueError, IndexError):
-            pid = -1  # Nobody: the injection will be missed, and say whom it looked for.
+            return selector
+        if selector.pid not in (None, pid):
+            pid = -1  # Asked for by number as well, and that is another: nobody is both.
         return msgspec.structs.replace(selector, pid_file=None, pid=pid)
 
     def begin(self) -> None:
@@ -216,8 +242,6 @@ class Watch:
                 cause: j.Cause = "injected" if number else "asked" if stopping else "own"
                 watched.stopped.discard(pid)
                 self._floor.record(j.ChildGone(process=name, who=one.identity, cause=cause, injection=number))
-        if not any(one.process == name for one in self._disturbed):
-            watched.calm_children = len(now)
 
     def _look_at_state(self, one: Seen) -> None:
         watched = self.roles.get(one.role)
@@ -244,7 +268,9 @@ class Watch:
     def injury(self, who: Identity) -> int:
         """The injection that ended this process, 0 for none."""
         aim = self._aims.get(who)
-        return 0 if aim is None or aim.missed else aim.injection
+        if aim is None or aim.missed or (aim.until_us is not None and now_us() > aim.until_us):
+            return 0
+        return aim.injection
 
     def undecided(self, who: Identity) -> bool:
         """Whether an injection is at work on this process, and has not reached it yet: it may go by itself."""
@@ -267,7 +293,7 @@ class Watch:
         """Remember whom the injection is aimed at, before it is: the death may be heard of before the outcome."""
         self._at_work.add(number)
         for one in permit.targets:
-            self._before[one.role] = self.roles[one.role].calm_children if one.role in self.roles else 0
+            self._before[one.role] = len(self.roles[one.role].children) if one.role in self.roles else 0
             if lasting:
                 continue
             aim = Aim(injection=number, at=one.identity, reached=reached, since_us=now_us())
@@ -285,21 +311,40 @@ class Watch:
         for aim in self._aims.values():
             if aim.injection == permit.injection.number and aim.missed is None:
                 aim.missed = outcome.result == "missed" and not aim.reached(aim.at)
+                # Whoever lives through what is not meant to end him dies of his own later.
+                lives_on = procs.alive(aim.at) and not permit.injection.fault.ends
+                aim.until_us = now_us() + (0 if lives_on else DYING_MS * 1000)
         self._decided()
         if outcome.result == "missed":
             return
         for role in sorted({one.role for one in permit.targets if one.role}):
-            self._disturbed.append(
-                Disturbed(
-                    injection=permit.injection.number,
-                    process=role,
-                    children=self._before.get(role, 0),
-                    struck=frozenset(one.identity for one in permit.targets if one.role == role),
-                    since_us=now_us(),
-                    holding=holds,
-                )
+            targets = [one for one in permit.targets if one.role == role]
+            alive = all(procs.alive(one.identity) for one in targets)
+            if not holds and alive and not permit.injection.fault.ends:
+                continue  # Nobody is down: a signal was delivered, and lived through.
+            if self._stays_down(role, targets):
+                continue
+            disturbed = Disturbed(
+                injection=permit.injection.number,
+                process=role,
+                children=self._before.get(role, 0),
+                struck=frozenset(one.identity for one in targets),
+                since_us=now_us(),
+                holding=holds,
+                leaving=alive and not holds,
             )
+            self._disturbed.append(disturbed)
+            if not disturbed.leaving:
+                self._tell_disturbed(disturbed)
         self.look()
+
+    def _stays_down(self, role: str, targets: list[Seen]) -> bool:
+        """A main process that is never brought back, as the experiment has it, is not waited for."""
+        spec = self._floor.experiment.processes.get(role)
+        return spec is not None and spec.restart.when == "never" and any(one.main for one in targets)
+
+    def _tell_disturbed(self, one: Disturbed) -> None:
+        self._floor.record(j.Disturbed(injection=one.injection, process=one.process))
 
     def healed(self, number: int) -> None:
         """A fault that lasted was undone: the time of its recovery counts from here."""
@@ -310,20 +355,24 @@ class Watch:
 
     @property
     def quiet(self) -> bool:
-        """Nobody is recovering, and nobody is being disturbed."""
-        return not self._disturbed and not self._at_work
+        """Nobody is recovering, and nobody is being disturbed; who was only told to end may take his time."""
+        return all(one.leaving for one in self._disturbed) and not self._at_work
 
     def slow(self, process: str, longer_than_ms: int) -> Disturbed | None:
         """Somebody of that role who has been recovering for longer than this."""
         now = now_us()
         for one in self._disturbed:
-            if one.process == process and not one.holding and now - one.since_us > longer_than_ms * 1000:
+            down = one.process == process and not one.holding and not one.leaving
+            if down and now - one.since_us > longer_than_ms * 1000:
                 return one
         return None
 
     def _judge_recoveries(self) -> None:
         for one in list(self._disturbed):
-            if one.holding or not self._is_back(one):
+            if one.leaving and any(not procs.alive(who) for who in one.struck):
+                one.leaving, one.since_us = False, now_us()
+                self._tell_disturbed(one)
+            if one.holding or one.leaving or not self._is_back(one):
                 continue
             self._disturbed.remove(one)
             took_ms = round((max(now_us(), one.probe_ok_us or 0) - one.since_us) / 1000, 3)
@@ -373,6 +422,8 @@ class Watch:
     def give_up_recoveries(self) -> None:
         """The time for recovery is over: write down who is not back."""
         for one in self._disturbed:
+            if one.leaving:
+                continue  # It never went, so there was nothing to come back from.
             waited_ms = round((now_us() - one.since_us) / 1000, 1)
             self._floor.record(
                 j.NotRecovered(injection=one.injection, process=one.process, waited_ms=waited_ms, detail=one.last)
@@ -381,8 +432,11 @@ class Watch:
 
     # What the probes say.
 
-    def ask(self, probe: Probe, answered: Callable[[Reading], None], *, process: str = "") -> None:
-        """Read a probe on a worker; the answer comes back on the loop, redacted."""
+    def ask(self, probe: Probe, answered: Callable[[Reading], None], *, process: str = "", apart: bool = False) -> None:
+        """Read a probe on a worker; the answer comes back on the loop, redacted.
+
+        `apart` gives it a thread of its own: what guards the round must not queue behind slow probes.
+        """
         floor = self._floor
         read = guarded(
             lambda: floor.view.read(probe, process),
@@ -393,7 +447,10 @@ class Watch:
             if not self._closed:
                 answered(msgspec.structs.replace(reading, detail=floor.redactor.clean(reading.detail)))
 
-        floor.loop.work(read, clean)
+        if apart:
+            floor.loop.apart(read, clean, "croupier-guard")
+        else:
+            floor.loop.work(read, clean)
 
     def read_steady_state(self, when: str, within_ms: int, answered: Callable[[bool, str], None]) -> None:
         """Ask the steady-state probes over and over until all hold, or the time is over.
@@ -402,12 +459,32 @@ class Watch:
         while it is at work, it only gets less time.
         """
         probes = self._floor.experiment.steady_state
+        labels = [one.label for one in self._floor.plain.steady_state]
         end_us = now_us() + within_ms * 1000
         if when == self._steady_when:
-            self._steady_end_us = min(self._steady_end_us, end_us)
+            if end_us < self._steady_end_us:
+                self._steady_end_us = end_us
+                self._floor.loop.at(end_us, self._steady_over)
             return
         self._steady_when, self._steady_end_us = when, end_us
         last: dict[int, Reading] = {}
+        told = False
+
+        def answer(held: bool, detail: str) -> None:
+            nonlocal told
+            told = True
+            answered(held, detail)
+
+        def over() -> None:
+            """The time is over, whoever still thinks: what has not answered did not hold."""
+            if told or now_us() < self._steady_end_us:
+                return
+            slow = (index for index in range(len(probes)) if index not in last)
+            last.update((index, Reading(held=None, detail="it did not answer in time")) for index in slow)
+            decide()
+
+        self._steady_over = over
+        self._floor.loop.at(end_us, over)
 
         def ask_all() -> None:
             last.clear()
@@ -417,34 +494,38 @@ class Watch:
                 self.ask(probe, lambda reading, index=index: heard(index, reading))  # type: ignore[misc]
 
         def heard(index: int, reading: Reading) -> None:
+            if told:
+                return
             last[index] = reading
-            self._steady_changed(probes[index], reading)
+            self._steady_changed(labels[index], reading)
             if len(last) == len(probes):
                 decide()
 
         def decide() -> None:
+            if told:
+                return
             if when == "after" and self._floor.phase != "settling":
                 return  # Everything is being ended by now: what a probe sees is our own doing.
-            broken = [f"{probes[index].label}: {one.detail}" for index, one in sorted(last.items()) if not one.held]
+            broken = [f"{labels[index]}: {one.detail}" for index, one in sorted(last.items()) if not one.held]
             settled = when == "before" or self.quiet
             if not broken and settled:
-                answered(True, "")
+                answer(True, "")
             elif now_us() >= self._steady_end_us or (when == "before" and self._floor.phase != "steadying"):
                 if when == "after":
                     self.give_up_recoveries()
-                answered(not broken, "; ".join(broken))
+                answer(not broken, "; ".join(broken))
             else:
                 self._floor.loop.after(STEADY_PAUSE_MS, ask_all)
 
         ask_all()
 
-    def _steady_changed(self, probe: Probe, reading: Reading) -> None:
-        if probe.label in self._steady_last and self._steady_last[probe.label] == reading.held:
+    def _steady_changed(self, label: str, reading: Reading) -> None:
+        if label in self._steady_last and self._steady_last[label] == reading.held:
             return
-        self._steady_last[probe.label] = reading.held
+        self._steady_last[label] = reading.held
         self._floor.record(
             j.ProbeRead(
-                probe=probe.label,
+                probe=label,
                 role="steady",
                 held=reading.held,
                 detail=reading.detail,
@@ -476,15 +557,25 @@ class Watch:
 
     def _watch_failing(self, index: int, failing: FailingProbe) -> None:
         held_before: list[bool | None] = []
+        named = self._floor.plain.abort_when[index].failing or failing
+        asked_us = 0
+        tripped = False
+
+        def trip(detail: str) -> None:
+            nonlocal tripped
+            if not tripped and self._guarding():
+                tripped = True
+                label = named.probe.label
+                self.abort(label, f"{label} failed for {failing.failing_for_ms}: {detail}")
 
         def answered(reading: Reading) -> None:
-            if not self._guarding():
+            if tripped or not self._guarding():
                 return
             if not held_before or held_before[-1] != reading.held:
                 held_before[:] = [reading.held]
                 self._floor.record(
                     j.ProbeRead(
-                        probe=failing.probe.label,
+                        probe=named.probe.label,
                         role="abort",
                         held=reading.held,
                         detail=reading.detail,
@@ -493,18 +584,26 @@ class Watch:
                 )
             if reading.held:
                 self._failing_since.pop(index, None)
-            # A probe that cannot tell is no reassurance: the guard fails closed.
-            since = self._failing_since.setdefault(index, now_us()) if not reading.held else None
-            if since is not None and now_us() - since >= failing.failing_for_ms * 1000:
-                self.abort(
-                    failing.probe.label, f"{failing.probe.label} failed for {failing.failing_for_ms}: {reading.detail}"
-                )
-                return
+            else:
+                # A probe that cannot tell is no reassurance: the guard fails closed. It failed from when it was asked.
+                since = self._failing_since.setdefault(index, asked_us)
+                over_us = since + failing.failing_for_ms * 1000
+                if now_us() >= over_us:
+                    trip(reading.detail)
+                    return
+                # The next answer may be long in coming; the limit is not.
+                self._floor.loop.at(over_us, lambda: overdue(since, reading.detail))
             self._floor.loop.after(failing.every_ms, ask)
 
+        def overdue(since: int, detail: str) -> None:
+            if self._failing_since.get(index) == since:
+                trip(detail)
+
         def ask() -> None:
+            nonlocal asked_us
             if self._guarding():
-                self.ask(failing.probe, answered)
+                asked_us = now_us()
+                self.ask(failing.probe, answered, apart=True)
 
         ask()
 

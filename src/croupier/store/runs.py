@@ -130,7 +130,9 @@ def find_run(asked: str, out: Path) -> RunDir:
             if (path / "journal.jsonl").is_file():
                 return RunDir(path.resolve())
     if asked == "latest":
-        newest = sorted(out.glob("*/*/journal.jsonl"), key=lambda path: path.stat().st_mtime)
+        # By when they began, which their names say; a longer one would be the last to write.
+        runs = (path for path in out.glob("*/*/journal.jsonl") if not path.parent.is_symlink())
+        newest = sorted(runs, key=lambda path: (path.parent.name, path.parent.stat().st_mtime))
         if newest:
             return RunDir(newest[-1].parent.resolve())
     raise ReplayError(f"no run is stored there: {asked}", hint=f"`croupier runs` lists what is under {out}")
@@ -177,8 +179,13 @@ def _unjudged(run: RunDir, started: str, seed: int | None, why: str) -> StoredRu
 def write_whole(path: Path, data: bytes) -> None:
     """Replace a file by writing aside, syncing and renaming, so that nobody ever reads half of it."""
     aside = path.with_name(f".{path.name}.{os.getpid()}")
-    with aside.open("wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    aside.replace(path)
+    try:
+        with aside.open("wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+        raise

@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Self, TypeVar
 
@@ -27,7 +27,7 @@ from ..model.errors import HarnessError, TargetError
 from ..model.noun import Noun
 from ..model.target import Identity
 from ..model.undo import UndoRecord, UndoStep
-from ..system import kernel, procs, signals
+from ..system import commands, kernel, procs, signals
 from ..system.clock import now_us
 from .running import remove_running
 
@@ -60,10 +60,19 @@ class SpawnAsked(Message, tag="spawn", frozen=True, kw_only=True):
     """Start a process; its stdout and stderr travel with this message, as descriptors."""
 
     name: str
-    argv: tuple[str, ...]
-    env: dict[str, str]
+    argv: tuple[bytes, ...]
+    """Bytes, here and in `env`: not everything that a system passes on is UTF-8."""
+    env: dict[bytes, bytes]
     cwd: str
     core_limit: bool = False
+    command: bool = False
+    """It is asked something and ends, rather than being a part of the program: what it orphans falls to itself as
+    long as it lives, so that its tree holds everything that it started."""
+
+    @property
+    def words(self) -> tuple[str, ...]:
+        """The argument list as Python has it."""
+        return tuple(map(os.fsdecode, self.argv))
 
 
 class HoldAsked(Message, tag="hold", frozen=True, kw_only=True):
@@ -190,6 +199,11 @@ class Keeper:
         self._began = procs.identity(os.getpid())
         self._open: dict[str, UndoRecord] = {}
         self._spawned: dict[Identity, str] = {}
+        self._waiting: dict[str, Callable[[Exited], None]] = {}
+        """Who wants to hear of the end of a command, by its name."""
+        self._before = frozenset(procs.children(os.getpid()))
+        """Our children from before the round."""
+        self._clean = True
 
     @classmethod
     def start(cls, run_dir: Path, run_id: str, plugins: tuple[str, ...] = ()) -> Self:
@@ -237,7 +251,7 @@ class Keeper:
 
     def receive(self) -> list[KeeperMessage]:
         """What the guardian told since the last call; never blocks. Its death is told once, as the last message."""
-        messages: list[KeeperMessage] = self._events.receive(_TOLD)
+        messages = [one for one in self._events.receive(_TOLD) if not self._is_of_a_command(one)]
         for one in messages:
             if isinstance(one, HealedLate) and one.verified:
                 self._open.pop(one.key, None)
@@ -245,6 +259,14 @@ class Keeper:
             self._told_gone = self._gone = True
             messages.append(GuardianGone(why=_how_it_ended(self._guardian)))
         return messages
+
+    def _is_of_a_command(self, message: KeeperMessage) -> bool:
+        """Tell whoever waits for a command that it ended; nobody else needs to hear of that."""
+        if not isinstance(message, Exited) or not message.direct or message.name not in self._waiting:
+            return False
+        self._spawned.pop(message.who, None)
+        self._waiting.pop(message.name)(message)
+        return True
 
     def spawn(
         self,
@@ -262,10 +284,38 @@ class Keeper:
         `stdout` and `stderr` are descriptors, which stay the caller's. Raises TargetError with the reason when it
         cannot be started, HarnessError when the guardian is gone.
         """
-        asked = SpawnAsked(name=name, argv=tuple(argv), env=dict(env), cwd=cwd, core_limit=core_limit)
+        asked = _spawn_asked(name, argv, env, cwd, core_limit=core_limit)
         answer = self._must(asked, (stdout, stderr))
         assert isinstance(answer, Spawned)
         self._spawned[answer.who] = name
+        return answer.who
+
+    def spawn_command(
+        self,
+        name: str,
+        argv: Sequence[str],
+        *,
+        env: Mapping[str, str],
+        cwd: str,
+        output: int,
+        ended: Callable[[Exited], None],
+    ) -> Identity:
+        """Start a command as the guardian's child; `name` is its own, and nobody's else.
+
+        `output` gets what it prints on both streams. `ended` is called from `receive`, in place of a message. Raises
+        as `spawn` does.
+        """
+        asked = _spawn_asked(name, argv, env, cwd, command=True)
+        # First, since its end may be told before the answer is.
+        self._waiting[name] = ended
+        try:
+            answer = self._must(asked, (output, output))
+        except BaseException:
+            self._waiting.pop(name, None)
+            raise
+        assert isinstance(answer, Spawned)
+        if name in self._waiting:
+            self._spawned[answer.who] = name
         return answer.who
 
     def hold(self, record: UndoRecord) -> None:
@@ -321,6 +371,7 @@ class Keeper:
             clean = isinstance(answer, Done)
         except HarnessError:
             clean = False
+        self._clean = clean
         if not clean:
             self._end_guardian()
             left = self.end_orphans()
@@ -357,11 +408,14 @@ class Keeper:
         """What we started through the guardian, what carries its mark, and strangers that were handed to us."""
         assert self._began is not None
         found = dict.fromkeys(who for who in (*self._spawned, *procs.marked(f"{RUN_MARKER}={self._run}")))
-        own_session = os.getsid(0)
+        own_session, sessions = os.getsid(0), self._sessions(found)
         for pid in procs.children(os.getpid()):
             stat = procs.read_stat(pid)
-            # Our own commands lead sessions as well, but are waited for by somebody; a stranger leads nobody's wait.
-            if stat and stat.session != own_session and stat.session in self._sessions(found):
+            if not stat or stat.session == own_session or pid == self.identity.pid:
+                continue
+            # Once the guardian was killed, whatever else came to us is of its tree: it may have wiped every mark.
+            stranger = not self._clean and pid not in self._before and not commands.is_ours(pid)
+            if stranger or stat.session in sessions:
                 found[Identity(pid=pid, started=stat.started, boot=procs.boot_id())] = None
         below = [one for who in list(found) if procs.alive(who) for one in procs.family(who.pid)]
         everybody = dict.fromkeys([*found, *below])
@@ -537,6 +591,25 @@ class _Subreapers:
 
 
 _subreapers = _Subreapers()
+
+
+def _spawn_asked(
+    name: str,
+    argv: Sequence[str],
+    env: Mapping[str, str],
+    cwd: str,
+    *,
+    core_limit: bool = False,
+    command: bool = False,
+) -> SpawnAsked:
+    return SpawnAsked(
+        name=name,
+        argv=tuple(map(os.fsencode, argv)),
+        env={os.fsencode(key): os.fsencode(value) for key, value in env.items()},
+        cwd=cwd,
+        core_limit=core_limit,
+        command=command,
+    )
 
 
 def _framed(data: bytes) -> bytes:

@@ -6,8 +6,12 @@ guardian writes them before it is ready and removes them when everything is heal
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
+import tempfile
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import quote
 
@@ -34,28 +38,45 @@ class Running(Noun, frozen=True, kw_only=True):
 
 
 def state_home() -> Path:
-    """`$XDG_STATE_HOME/croupier`, by default below `~/.local/state`."""
+    """`$XDG_STATE_HOME/croupier`, by default below `~/.local/state`; where nobody has a home, `spare_home`."""
     home = os.environ.get("XDG_STATE_HOME", "")
     # The specification says to ignore a path that is not absolute.
-    base = Path(home) if home.startswith("/") else Path.home() / ".local" / "state"
-    return base / "croupier"
+    if home.startswith("/"):
+        return Path(home) / "croupier"
+    try:
+        return Path.home() / ".local" / "state" / "croupier"
+    except RuntimeError:  # No HOME, and a user whom the machine does not know: a container's.
+        return spare_home()
+
+
+def spare_home() -> Path:
+    """Where rounds are registered when the state home cannot be written: a directory of this user's own."""
+    return Path(tempfile.gettempdir()) / f"croupier-{os.getuid()}"
 
 
 def write_running(run_dir: Path, running: Running) -> None:
     """Put the record on disk, and the pointer to it where that can be written. Raises OSError for the record."""
     _write_whole(run_dir / RECORD, msgspec.json.encode(running) + b"\n")
-    try:
-        pointer = _pointer(running.run)
-        pointer.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(pointer, msgspec.json.encode({"run_dir": str(run_dir.resolve())}) + b"\n")
-    except OSError:
-        # A home that cannot be written (a container's) only means that `halt` and `recover` need to be told where.
-        pass
+    for home in _homes():
+        try:
+            _make_home(home)
+            pointer = _pointer(home, running.run)
+            pointer.parent.mkdir(exist_ok=True)
+            _write_whole(pointer, msgspec.json.encode({"run_dir": str(run_dir.resolve())}) + b"\n")
+            return
+        except OSError:
+            # With none at all, `halt` and `recover` need to be told where the run is; the journal says so.
+            continue
+
+
+def registered_in(run: str) -> Path | None:
+    """The home in which a running round can be found; None where there is no pointer to it at all."""
+    return next((home for home in _readable_homes() if _pointer(home, run).exists()), None)
 
 
 def remove_running(run_dir: Path, run: str) -> None:
     """Everything is healed: take record and pointer away."""
-    for path in (run_dir / RECORD, _pointer(run)):
+    for path in (run_dir / RECORD, *(_pointer(home, run) for home in _readable_homes())):
         try:
             path.unlink(missing_ok=True)
         except OSError:
@@ -72,12 +93,17 @@ def read_running(run_dir: Path) -> Running | None:
 
 
 def active_runs(home: Path | None = None) -> list[Path]:
-    """The run directories that the state home points to, oldest first. Pointers to nothing are taken away."""
+    """The run directories that are pointed to, oldest first, in the state home and in the one that stands in for it.
+
+    Pointers to nothing are taken away.
+    """
     found: list[tuple[float, Path]] = []
-    try:
-        pointers = sorted(((home or state_home()) / "active").glob("*.json"))
-    except OSError:
-        return []
+    pointers: list[Path] = []
+    for one in [home] if home else _readable_homes():
+        try:
+            pointers += sorted((one / "active").glob("*.json"))
+        except OSError:
+            continue
     for pointer in pointers:
         try:
             run_dir = Path(msgspec.json.decode(pointer.read_bytes(), type=dict[str, str])["run_dir"])
@@ -149,8 +175,36 @@ def _ends_line(file: int) -> bool:
         return reader.read(1) == b"\n"
 
 
-def _pointer(run: str) -> Path:
-    return state_home() / "active" / f"{quote(run, safe='')}.json"
+def _pointer(home: Path, run: str) -> Path:
+    return home / "active" / f"{quote(run, safe='')}.json"
+
+
+def _homes() -> list[Path]:
+    return list(dict.fromkeys((state_home(), spare_home())))
+
+
+def _readable_homes() -> list[Path]:
+    """Those whose word may be taken: in a directory that all may write, somebody else may have been first."""
+    return [home for home in _homes() if home != spare_home() or _is_own(home)]
+
+
+def _make_home(home: Path) -> None:
+    """Raises OSError where it cannot be made, or is not ours alone."""
+    if home != spare_home():
+        home.mkdir(parents=True, exist_ok=True)
+        return
+    with suppress(FileExistsError):
+        home.mkdir(mode=0o700)
+    if not _is_own(home):
+        raise PermissionError(errno.EACCES, "it is not this user's alone", str(home))
+
+
+def _is_own(home: Path) -> bool:
+    try:
+        seen = home.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(seen.st_mode) and seen.st_uid == os.getuid() and not stat.S_IMODE(seen.st_mode) & 0o077
 
 
 def _write_whole(path: Path, data: bytes) -> None:
@@ -158,8 +212,12 @@ def _write_whole(path: Path, data: bytes) -> None:
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     file = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
     try:
-        os.write(file, data)
+        if os.write(file, data) < len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         os.fsync(file)
+        beside.replace(path)
+    except OSError:
+        beside.unlink(missing_ok=True)
+        raise
     finally:
         os.close(file)
-    beside.replace(path)

@@ -11,7 +11,7 @@ import os
 import select
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ..model.noun import Noun
 from ..model.target import Identity
@@ -21,6 +21,7 @@ MARKER = "CROUPIER_COMMAND"
 _KEEP_BYTES = 64 * 1024
 _PASSES = 40
 _numbers = itertools.count(1)
+_running: set[int] = set()
 
 
 class Finished(Noun, frozen=True, kw_only=True):
@@ -44,8 +45,9 @@ def run_command(
     within_ms: float,
     input: bytes | None = None,
     keep_bytes: int = _KEEP_BYTES,
+    stop: Callable[[], bool] | None = None,
 ) -> Finished:
-    """Run an argument list (never a shell) and wait for it, at most `within_ms`.
+    """Run an argument list (never a shell) and wait for it, at most `within_ms`, and no longer than until `stop`.
 
     At the time-out its whole tree is killed, daemonised grandchildren included: they are known by a mark in the
     environment that they were started with. Never raises for what the command does, or for a command that is not
@@ -68,11 +70,15 @@ def run_command(
     except (OSError, ValueError) as error:
         return Finished(failed=_why_not(error, argv, cwd), took_ms=_ms_since(began))
     who = procs.identity(process.pid) or Identity(pid=process.pid, started=0)
-    with process:
-        output, ended = _listen(process, who, input or b"", began + within_ms / 1_000, keep_bytes)
-        if not ended:
-            _end_all(who, mark)
-        code = process.wait()
+    _running.add(process.pid)
+    try:
+        with process:
+            output, ended = _listen(process, who, input or b"", began + within_ms / 1_000, keep_bytes, stop)
+            if not ended:
+                _end_all(who, mark)
+            code = process.wait()
+    finally:
+        _running.discard(process.pid)
     return Finished(
         code=code if code >= 0 else None,
         signal=signals.signal_name(-code) if code < 0 else "",
@@ -82,8 +88,18 @@ def run_command(
     )
 
 
+def is_ours(pid: int) -> bool:
+    """Whether it is a command of this module's that somebody waits for."""
+    return pid in _running
+
+
 def _listen(
-    process: subprocess.Popen[bytes], who: Identity, feed: bytes, end: float, keep_bytes: int
+    process: subprocess.Popen[bytes],
+    who: Identity,
+    feed: bytes,
+    end: float,
+    keep_bytes: int,
+    stop: Callable[[], bool] | None,
 ) -> tuple[bytes, bool]:
     """Read what it prints until it has ended (True) or the time is over (False)."""
     assert process.stdout is not None
@@ -99,23 +115,23 @@ def _listen(
         if watch.fileno() >= 0:
             poll.register(watch.fileno(), select.POLLIN)
         while True:
-            # Without a pidfd its end is looked for at a steady pace.
-            pace = 3_600.0 if watch.fileno() >= 0 else 0.02
+            # Without a pidfd its end is looked for at a steady pace, and so is the wish to stop.
+            pace = 3_600.0 if watch.fileno() >= 0 and stop is None else 0.02
             left = end - time.monotonic()
             ready = dict(poll.poll(max(0.0, min(left, pace)) * 1_000))
-            if out in ready and not _drain(out, kept, keep_bytes):
+            if out in ready and not drain(out, kept, keep_bytes):
                 poll.unregister(out)
             if process.stdin is not None and not process.stdin.closed and process.stdin.fileno() in ready:
                 feed = _feed(process, poll, feed)
             if process.poll() is not None:
-                _drain(out, kept, keep_bytes)
+                drain(out, kept, keep_bytes)
                 return bytes(kept), True
-            if time.monotonic() >= end:
+            if time.monotonic() >= end or (stop is not None and stop()):
                 return bytes(kept), False
 
 
-def _drain(out: int, kept: bytearray, keep_bytes: int) -> bool:
-    """Take what is there; False once nothing can come any more."""
+def drain(out: int, kept: bytearray, keep_bytes: int) -> bool:
+    """Take what is there in a pipe that does not block, and keep its last part; False once nothing can come."""
     while True:
         try:
             data = os.read(out, 65_536)

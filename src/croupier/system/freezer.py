@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
+
+from ..model.target import Identity
+from . import procs
 
 _PREFIX = "croupier-"
 _PACE_S = 0.002
@@ -19,7 +22,7 @@ Version = Literal[1, 2]
 
 
 class Cell(NamedTuple):
-    """A cgroup that we make, and the one whose processes are moved into it and back."""
+    """A cgroup that we make, and the one that it is made in: the home of whom it was made for."""
 
     version: Version
     path: str
@@ -54,11 +57,30 @@ def is_frozen(cgroup: str, version: Version) -> bool:
     return "frozen 1" in _text(Path(cgroup) / "cgroup.events")
 
 
-def confine(cell: Cell, pids: Iterable[int]) -> None:
+def home_of(pid: int, version: Version) -> str:
+    """The cgroup that a process lives in, as a directory; "" where it is gone, or cannot be seen from here."""
+    return _home(pid, version)
+
+
+def confine(cell: Cell, who: Iterable[Identity]) -> None:
     """Make the cell, and move processes into it. One that is gone is left out. Raises OSError."""
     Path(cell.path).mkdir(exist_ok=True)
-    for pid in pids:
-        _move(pid, cell.path)
+    for one in who:
+        if not procs.alive(one):
+            continue
+        _move(one.pid, cell.path)
+        stat = procs.read_stat(one.pid)
+        if stat is not None and stat.started != one.started:
+            # Its number was handed to somebody who was born this moment, and so belongs where its parent does.
+            let_out(cell, one.pid)
+
+
+def let_out(cell: Cell, pid: int) -> None:
+    """Move somebody who has no business in the cell to where its parent lives. Raises OSError."""
+    if pid in members(cell):
+        stat = procs.read_stat(pid)
+        home = _home(stat.parent, cell.version) if stat is not None else ""
+        _move(pid, home if home and home != cell.path else cell.home)
 
 
 def freeze(cell: Cell) -> None:
@@ -71,37 +93,65 @@ def thaw(cell: Cell) -> None:
     _switch(cell, on=False)
 
 
-def dissolve(cell: Cell, within_s: float = 1.0) -> str:
-    """Thaw, move everybody back, take the cell away. Returns "" once it is gone, else what stands in the way.
+def dissolve(cell: Cell, homes: Mapping[Identity, str] | None = None, within_s: float = 1.0) -> str:
+    """Thaw, move everybody back to their own home, take the cell away. Returns "" once that is seen to be done, else
+    what stands in the way.
 
+    `homes` says where each was before; whoever was born in the cell goes where its nearest ancestor in there belongs.
     Idempotent: a cell that is not there is gone.
     """
     path = Path(cell.path)
     if not path.name.startswith(_PREFIX) or path.parent != Path(cell.home):
         return f"{cell.path} is no cell of croupier's"
     end = time.monotonic() + within_s
-    trouble = ""
+    trouble, astray = "", dict[int, str]()
     while path.is_dir():
         try:
             thaw(cell)
-            for pid in members(cell):
-                _move(pid, cell.home)
+            for pid, home in [(one, _belongs(one, cell, homes or {})) for one in members(cell)]:
+                astray.pop(pid, None)
+                if seen := _send_home(pid, home, cell.version):
+                    astray[pid] = seen
             path.rmdir()
-        except FileNotFoundError:
-            continue
         except OSError as error:
             # Busy for as long as somebody inside is being moved, or ends.
             trouble = str(error)
+        if not path.is_dir():
+            break
         if time.monotonic() >= end:
             return trouble or f"{cell.path} is still there"
-        if path.is_dir():
-            time.sleep(_PACE_S)
-    return ""
+        time.sleep(_PACE_S)
+    return "; ".join(astray.values())
+
+
+def _belongs(pid: int, cell: Cell, homes: Mapping[Identity, str]) -> str:
+    own = procs.identity(pid)
+    if own is not None and homes.get(own):
+        return homes[own]
+    by_pid = {who.pid: home for who, home in homes.items() if home}
+    return next((by_pid[up] for up in procs.ancestors(pid) if up in by_pid), cell.home)
+
+
+def _send_home(pid: int, home: str, version: Version) -> str:
+    """Move one back; "" if it is seen there, or gone. Where its home was taken away, the next above has to do."""
+    place = Path(home)
+    while not place.is_dir():
+        place = place.parent
+    if not _move(pid, str(place)):
+        return ""
+    if str(place) != home:
+        return f"pid {pid} was put into {place}, as {home} is not there any more"
+    now, who = _home(pid, version), procs.identity(pid)
+    # Of one that has ended meanwhile, the place says nothing.
+    return (
+        "" if now == home or who is None or not procs.alive(who) else f"pid {pid} is in {now}, and belongs into {home}"
+    )
 
 
 def members(cell: Cell) -> list[int]:
     """Who is in the cell."""
-    return [int(line) for line in _text(Path(cell.path) / "cgroup.procs").split()]
+    # A process that has no number here is shown as 0, which in a write would mean ourselves.
+    return [pid for line in _text(Path(cell.path) / "cgroup.procs").split() if (pid := int(line))]
 
 
 def _switch(cell: Cell, on: bool) -> None:
@@ -111,11 +161,13 @@ def _switch(cell: Cell, on: bool) -> None:
         (Path(cell.path) / "cgroup.freeze").write_text("1" if on else "0")
 
 
-def _move(pid: int, cgroup: str) -> None:
+def _move(pid: int, cgroup: str) -> bool:
+    """False for one that is gone, or about to be: it stays on the lists for a moment."""
     try:
         (Path(cgroup) / "cgroup.procs").write_text(str(pid))
     except ProcessLookupError:
-        pass
+        return False
+    return True
 
 
 def _home(pid: int, version: Version) -> str:

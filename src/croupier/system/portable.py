@@ -165,9 +165,9 @@ def _row(
                 protected=protected.get(pid, ""),
                 age_ms=max(0, round((time.time() - process.create_time()) * 1_000)),
                 exe=_ask(process.exe) if "exe" in columns else None,
-                cmdline=tuple(_ask(process.cmdline) or ()) if "cmdline" in columns else None,
+                cmdline=tuple(_ask(process.cmdline) or ()) or None if "cmdline" in columns else None,
                 user=_ask(process.username) if "user" in columns else None,
-                env=tuple(f"{k}={v}" for k, v in (_ask(process.environ) or {}).items()) if "env" in columns else None,
+                env=_environment(process) if "env" in columns else None,
                 ports=_ports(process) if "ports" in columns else None,
             )
     except psutil.Error:
@@ -181,6 +181,13 @@ def _ask(question: Callable[[], T]) -> T | None:
         return None
 
 
-def _ports(process: psutil.Process) -> tuple[int, ...]:
-    held = _ask(process.net_connections) or []
+def _environment(process: psutil.Process) -> tuple[str, ...] | None:
+    env = _ask(process.environ)
+    return None if env is None else tuple(f"{name}={value}" for name, value in env.items())
+
+
+def _ports(process: psutil.Process) -> tuple[int, ...] | None:
+    held = _ask(process.net_connections)
+    if held is None:
+        return None
     return tuple(sorted({one.laddr.port for one in held if one.laddr and one.status in ("LISTEN", "NONE")}))

@@ -136,7 +136,16 @@ def program(pid: int) -> str:
 
 def environment(pid: int) -> tuple[str, ...]:
     """The `NAME=VALUE` it was started with; empty if that may not be read, or was written over."""
-    return tuple(part for part in _text(f"/proc/{pid}/environ").split("\0") if part)
+    return _environment(pid) or ()
+
+
+def _environment(pid: int) -> tuple[str, ...] | None:
+    """None where it may not be read: that is not the same as empty."""
+    try:
+        text = os.fsdecode(_read(f"/proc/{pid}/environ", 1 << 20))
+    except OSError:
+        return None
+    return tuple(part for part in text.split("\0") if part)
 
 
 def has_marker(pid: int, marker: bytes) -> bool:
@@ -334,7 +343,7 @@ def _seen(
             cmdline=_cmdline(pid) if "cmdline" in wanted else None,
             user=_user(pid) if "user" in wanted else None,
             cgroup=_cgroup(pid) if "cgroup" in wanted else None,
-            env=environment(pid) if "env" in wanted else None,
+            env=_environment(pid) if "env" in wanted else None,
             ports=_ports(pid, ports) if "ports" in wanted else None,
         )
         rows.append((stat, one))
@@ -512,10 +521,20 @@ def _ports_by_inode() -> dict[str, int]:
     return found
 
 
-def _ports(pid: int, by_inode: Mapping[str, int]) -> tuple[int, ...]:
+def _ports(pid: int, by_inode: Mapping[str, int]) -> tuple[int, ...] | None:
+    """None where its open files may not be read."""
     held = set()
-    for file in _listdir(f"/proc/{pid}/fd"):
-        link = _link(f"/proc/{pid}/fd/{file}") or ""
+    try:
+        files = os.listdir(f"/proc/{pid}/fd")  # noqa: PTH208 - names only, and fast
+    except OSError:
+        return None
+    for file in files:
+        try:
+            link = os.readlink(f"/proc/{pid}/fd/{file}")  # noqa: PTH115 - thousands of times
+        except PermissionError:
+            return None
+        except OSError:
+            continue  # Closed meanwhile.
         if link.startswith("socket:["):
             held.add(by_inode.get(link[8:-1], 0))
     return tuple(sorted(held - {0}))

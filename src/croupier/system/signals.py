@@ -6,6 +6,7 @@ number cannot be handed out again under us. Elsewhere the start time is compared
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 import signal
@@ -57,21 +58,41 @@ class Watch:
 
     def __init__(self, who: Identity) -> None:
         self.who = who
-        self._file = _open_pidfd(who)
+        self._starved: OSError | None = None
+        """Why nothing can be told of the process: this machine, or we, have no descriptor left."""
+        self._file = self._open()
 
     def fileno(self) -> int:
         """For select and poll: readable once the process has ended. -1 where there is nothing to wait on."""
         return self._file
 
+    def _open(self) -> int:
+        if not _HAS_PIDFD:
+            return -1
+        try:
+            file = os.pidfd_open(self.who.pid)
+        except (ProcessLookupError, ValueError):
+            return -1
+        except OSError as problem:
+            # A filter may forbid the call: then it goes as where there are none. Without descriptors not even /proc
+            # can be read, and a process of which nothing can be read must not be told to be gone.
+            self._starved = problem if problem.errno in (errno.EMFILE, errno.ENFILE) else None
+            return -1
+        # The number may have changed hands before the descriptor pinned it; after this comparison it cannot.
+        if procs.state_of(self.who) == "":
+            os.close(file)
+            return -1
+        return file
+
     def send(self, number: int) -> bool:
-        """Deliver a signal by number. False if it is gone. Raises PermissionError."""
+        """Deliver a signal by number. False if it is gone. Raises PermissionError, and OSError if nobody can tell."""
+        if self._starved is not None:
+            raise self._starved
         if not procs.alive(self.who):
             return False
         try:
             if self._file >= 0:
                 signal.pidfd_send_signal(self._file, number)
-            elif _HAS_PIDFD:
-                return False
             else:
                 _send_portably(self.who, number)
         except ProcessLookupError:
@@ -84,6 +105,8 @@ class Watch:
             poll = select.poll()
             poll.register(self._file, select.POLLIN)
             return bool(poll.poll(within_ms))
+        if self._starved is not None:
+            return False
         end = time.monotonic() + within_ms / 1_000
         while procs.alive(self.who):
             if time.monotonic() >= end:
@@ -108,21 +131,6 @@ def _real_time(number: int, base: str) -> int:
     if base != "RTMIN" or number > int(signal.SIGRTMAX):
         raise ValueError
     return number
-
-
-def _open_pidfd(who: Identity) -> int:
-    if not _HAS_PIDFD:
-        return -1
-    try:
-        file = os.pidfd_open(who.pid)
-    except (OSError, ValueError):
-        # ESRCH: nobody. EMFILE or a filter that forbids the call: then nothing is sent, which fails closed.
-        return -1
-    # The number may have changed hands before the descriptor pinned it; after this comparison it cannot.
-    if procs.state_of(who) == "":
-        os.close(file)
-        return -1
-    return file
 
 
 def _send_portably(who: Identity, number: int) -> None:

@@ -18,7 +18,14 @@ _FILES = 1 << 20
 
 
 def start(
-    argv: Sequence[str], *, env: Mapping[str, str], cwd: str, stdout: int, stderr: int, core_limit: bool = False
+    argv: Sequence[str],
+    *,
+    env: Mapping[str, str],
+    cwd: str,
+    stdout: int,
+    stderr: int,
+    core_limit: bool = False,
+    keeps_orphans: bool = False,
 ) -> tuple[int, int]:
     """Fork and exec. Returns the pid and a descriptor that tells how it went.
 
@@ -26,7 +33,8 @@ def start(
     it could not be started; then the child has ended with code 127.
 
     The child dies by SIGKILL when the caller does, its stdin is empty, every signal has its default disposition and
-    none is blocked. `core_limit` raises the soft limit of core dumps to the hard one.
+    none is blocked. `core_limit` raises the soft limit of core dumps to the hard one. With
+    `keeps_orphans` whatever daemonises below it stays below it for as long as it lives.
     """
     reader, writer = os.pipe()
     parent = os.getpid()
@@ -37,7 +45,7 @@ def start(
         os.close(writer)
         raise
     if pid == 0:
-        _become(argv, env, cwd, stdout, stderr, core_limit, writer, parent)
+        _become(argv, env, cwd, stdout, stderr, core_limit, keeps_orphans, writer, parent)
     os.close(writer)
     return pid, reader
 
@@ -69,6 +77,7 @@ def _become(
     stdout: int,
     stderr: int,
     core_limit: bool,
+    keeps_orphans: bool,
     writer: int,
     parent: int,
 ) -> NoReturn:
@@ -86,6 +95,9 @@ def _become(
                 continue
         signal.set_wakeup_fd(-1)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        if keeps_orphans:
+            # An exec keeps it, a fork does not.
+            kernel.set_subreaper()
         if core_limit:
             _, hard = resource.getrlimit(resource.RLIMIT_CORE)
             resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))

@@ -11,8 +11,8 @@ from typing import Literal, NamedTuple
 import msgspec
 
 from ..model.errors import HarnessError
-from ..model.guard import Permit
-from ..model.target import Identity, Seen
+from ..model.guard import Below, Permit
+from ..model.target import Census, Identity, Seen, Selector
 from ..model.undo import UndoRecord, UndoStep
 from ..system import procs, signals
 from .rules import FAULT_RULES, Rule, RuleBroken
@@ -39,7 +39,9 @@ class RecordingAct:
     - `observe(pid)` is compared at each target's first `intend` with what it was when the act was made: when it
       differs, the injector has changed something before it wrote that down, and RuleBroken is raised (and kept in
       `broken`, for injectors that catch everything).
-    - `send` delivers signals; by default to the real process, checked by its identity.
+    - `send` delivers signals; by default to the real process, checked by its identity. Nothing is sent once halted.
+    - `look_below` reads who lives below a process now; the guard judges them, as in a round. Whoever is neither a
+      target nor was named by `below` is out of reach: PermissionError.
     - `keeps=False` has `intend` raise HarnessError, as when the disk is full.
     - `on_step(moment, step)` is called "before" and "after" each step takes effect.
     """
@@ -50,6 +52,7 @@ class RecordingAct:
         *,
         observe: Observe | None = None,
         send: Callable[[Identity, str], bool] = signals.send,
+        look_below: Callable[[Identity], Census] | None = None,
         keeps: bool = True,
         on_step: Callable[[Literal["before", "after"], Step], None] = lambda moment, step: None,
         env: Mapping[str, str] | None = None,
@@ -66,6 +69,8 @@ class RecordingAct:
         self._keeps = keeps
         self._on_step = on_step
         self._halt = threading.Event()
+        self._look_below = look_below or self._read_below
+        self._covered = {one.identity for one in permit.targets}
         self._observe = observe
         self._before = {one.identity: observed(observe, one.identity) for one in permit.targets}
 
@@ -118,9 +123,21 @@ class RecordingAct:
         step = Step("signal", f"{name} to {who}")
         self._on_step("before", step)
         self.steps.append(step)
-        sent = self._send(who, name)
+        if who not in self._covered:
+            raise PermissionError(f"{who} is not in the permit")
+        sent = not self.halted and self._send(who, name)
         self._on_step("after", step)
         return sent
+
+    def below(self, target: Seen) -> Below:
+        """Who lives below a target now, as the guard judges them."""
+        below = self.permit.below(target.identity, self._look_below(target.identity))
+        self._covered |= {one.identity for one in below.free}
+        return below
+
+    def _read_below(self, top: Identity) -> Census:
+        roots = {f"target {nth}": one.identity for nth, one in enumerate(self.permit.targets, 1)}
+        return procs.find(Selector(tree=top.pid), roots=roots)
 
     def wait(self, ms: float, until: Callable[[], bool] | None = None) -> bool:
         """Wait so long, or until something is true or the act is halted; True in the last two cases."""

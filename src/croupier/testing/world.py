@@ -130,7 +130,9 @@ class FakeWorld:
 
     def act(self, permit: Permit) -> RecordingAct:
         """An act whose signals stay in this world."""
-        return RecordingAct(permit, send=self.signal, env=self.env, cwd=str(self.cwd))
+        return RecordingAct(
+            permit, send=self.signal, look_below=lambda top: self.census(), env=self.env, cwd=str(self.cwd)
+        )
 
     # The view of a prober.
 
