@@ -305,7 +305,7 @@ def exit_codes_page() -> str:
         " evidence is missing, the round was aborted, or it was a rehearsal.",
         errors.HarnessError.exit_code: "**croupier broke**, or something is still disturbed: the message says what is"
         " left and how to put it back. `croupier doctor` gives it where no round can run.",
-        130: "Interrupted before anything was started.",
+        130: "Interrupted while nothing was disturbed: before a round, or by a command that plays none.",
         141: "Whoever read the output went away.",
     }
     said = [

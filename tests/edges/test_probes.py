@@ -900,7 +900,8 @@ def found(*ids: str, at_least: int = 1) -> Acks:
 def test_every_acknowledged_id_found_once_holds(view: RealView, tmp_path: Path) -> None:
     ledger(tmp_path, "a", "b", "b", cut="ack c")
     reading = ask(found("b", "a", "extra", "extra"), view)
-    assert (reading.held, reading.detail) == (True, "each of 2 acknowledged ids is found exactly once")
+    again = "1 acknowledgement came for an id that had been acknowledged before"
+    assert (reading.held, reading.detail) == (True, f"each of 2 acknowledged ids is found exactly once; {again}")
 
 
 def test_lost_and_doubled_ids_are_told_with_examples(view: RealView, tmp_path: Path) -> None:

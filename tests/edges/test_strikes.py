@@ -181,6 +181,8 @@ def play(several: Census, host: Slow, keeper: Keeps) -> None:
     nothing: Callable[..., None] = lambda *args, **options: None  # noqa: E731
     watch: Any = SimpleNamespace(
         roles={},
+        limits=Limits,
+        wanted=frozenset,
         census_for=lambda target: several,
         bound=lambda one: one,
         census_taken=nothing,

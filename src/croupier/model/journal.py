@@ -253,6 +253,8 @@ class NotRecovered(Event, tag="not-recovered", frozen=True, kw_only=True):
     process: str
     waited_ms: float
     detail: str = ""
+    final: bool = False
+    """Its supervisor gave it up: no longer wait would have brought it back."""
 
 
 class CensusTaken(Event, tag="census", frozen=True, kw_only=True):

@@ -136,6 +136,7 @@ class _Reading:
         self.unverified: dict[int, str] = {}
         self.promised: j.Promised | None = None
         self.disturbed: Counter[tuple[int, str]] = Counter()
+        self.gave_up: set[int] = set()
 
     def take(self, event: j.Event) -> None:
         self.last_us = max(self.last_us, event.at_us)
@@ -201,6 +202,8 @@ class _Reading:
 
     def on_not_recovered(self, event: j.NotRecovered) -> None:
         self.disturbed[event.injection, event.process] -= 1
+        if event.final:
+            self.gave_up.add(event.injection)
         self.never.setdefault(event.process, []).append((event.injection, event.waited_ms))
         self.row(event.injection)["open"] = True
 
@@ -354,14 +357,9 @@ class _Reading:
             why = f": {self.ended.why}" if self.ended and self.ended.why else ""
             doubts.insert(0, f"the round never came to its steady state{why}")
         elif self.promised is not None and self.ended is not None and self.ended.outcome == "stopped":
-            made = len(self.rows)
-            doubts.append(
-                f"it was stopped before its end, when {made} of {self.promised.injections} injections were due"
-            )
-        if self.ended is None:
-            doubts.append("the journal ends without its last line")
-        elif self.ended.outcome == "aborted" and not any(self.ended.why in one for one in doubts):
-            doubts.insert(0, f"the round was aborted: {self.ended.why}")
+            made, planned = len(self.rows), self.promised.injections
+            if made < planned:
+                doubts.append(f"it was stopped before its end, when {made} of {planned} injections were due")
         doubts += [f"still disturbed: {one}" for one in self.unhealed()]
         if broken:
             return "violated", (*broken, *doubts)
@@ -419,7 +417,8 @@ class _Reading:
         never = self.never.get(asked.of, ())
         if never:
             number, waited = max(never, key=lambda one: one[1])
-            bounds = [one for one in (asked.every, asked.mean, asked.p95) if one is not None]
+            gave_up = any(number in self.gave_up for number, _ in never)
+            bounds = [] if gave_up else [one for one in (asked.every, asked.mean, asked.p95) if one is not None]
             if bounds and all(one.holds(waited) for one in bounds):
                 # It was not waited for as long as it was promised to take.
                 return (

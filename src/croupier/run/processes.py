@@ -103,7 +103,8 @@ class Processes:
                 self._perform(name, one, command)
             one.told.pop(0)
             if (one.unit.state, one.unit.who) != (before, who):
-                self._watch.follow(name, one.unit.who, ready=one.unit.state == "ready")
+                state = one.unit.state
+                self._watch.follow(name, one.unit.who, ready=state == "ready", fatal=state == "fatal")
             if one.unit.state != before:
                 self._changed(name, one)
 

@@ -156,6 +156,8 @@ class Round:
             self._sinks[f"{WORKLOAD}.out"].listeners.append(acknowledged)
             env = {**process_environment(bindings), **self._keeper.marker}
             view = RoundView(loaded.directory, env, run, bindings, self._sinks, Commands(self._keeper))
+            on_error.callback(view.close)
+            on_error.callback(view.end_commands)
             self.floor = Floor(
                 experiment=experiment,
                 plain=loaded.experiment,

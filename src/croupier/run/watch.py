@@ -82,6 +82,7 @@ class Watched:
 
     main: Identity | None = None
     ready: bool = False
+    fatal: bool = False
     attached: Selector | None = None
     children: dict[int, Seen] = field(default_factory=dict)
     stopped: set[int] = field(default_factory=set)
@@ -112,10 +113,10 @@ class Watch:
 
     # Who is alive.
 
-    def follow(self, process: str, main: Identity | None, *, ready: bool) -> None:
-        """The supervisor says which process is the main one of a role now, and whether it is ready."""
+    def follow(self, process: str, main: Identity | None, *, ready: bool, fatal: bool = False) -> None:
+        """The supervisor says which process is the main one of a role now, whether it is ready, or given up."""
         watched = self.roles.setdefault(process, Watched())
-        watched.main, watched.ready = main, ready
+        watched.main, watched.ready, watched.fatal = main, ready, fatal
 
     def attach_all(self) -> None:
         """Find the processes under `attach`; those that are not there are looked for again at every census."""
@@ -426,7 +427,13 @@ class Watch:
                 continue  # It never went, so there was nothing to come back from.
             waited_ms = round((now_us() - one.since_us) / 1000, 1)
             self._floor.record(
-                j.NotRecovered(injection=one.injection, process=one.process, waited_ms=waited_ms, detail=one.last)
+                j.NotRecovered(
+                    injection=one.injection,
+                    process=one.process,
+                    waited_ms=waited_ms,
+                    detail=one.last,
+                    final=self.roles[one.process].fatal,
+                )
             )
         self._disturbed.clear()
 
