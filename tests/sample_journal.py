@@ -230,7 +230,12 @@ class Tape:
 
     def kept(self, at: int, held: bool | None, detail: str) -> None:
         """The check's answer."""
-        self.add(j.InvariantRead(at_us=at, invariant=KEPT, kind="command", held=held, detail=detail, took_ms=212.0))
+        look_at = "artifacts/checks/01-kept.txt"
+        self.add(
+            j.InvariantRead(
+                at_us=at, invariant=KEPT, kind="command", held=held, detail=detail, took_ms=212.0, look_at=look_at
+            )
+        )
 
     def end(self, at: int, outcome: j.Outcome = "completed", why: str = "", unhealed: tuple[str, ...] = ()) -> None:
         """The last line."""

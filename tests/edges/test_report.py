@@ -108,7 +108,7 @@ def test_what_broke_names_the_promise_the_injection_before_it_and_where_to_look(
     assert sample.KEPT in broke
     assert "notes.json cannot be read" in broke
     assert 'href="#injection-9"' in broke
-    assert 'href="artifacts/acks.txt"' in broke
+    assert 'href="artifacts/checks/01-kept.txt"' in broke
     assert "was sent SIGKILL" in broke, "log lines stand beside the finding"
 
 

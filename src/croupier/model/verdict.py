@@ -360,6 +360,10 @@ class _Reading:
             made, planned = len(self.rows), self.promised.injections
             if made < planned:
                 doubts.append(f"it was stopped before its end, when {made} of {planned} injections were due")
+        if self.ended is None:
+            doubts.append("the journal ends without its last line")
+        elif self.ended.outcome == "aborted" and not any(self.ended.why in one for one in doubts):
+            doubts.insert(0, f"the round was aborted: {self.ended.why}")
         doubts += [f"still disturbed: {one}" for one in self.unhealed()]
         if broken:
             return "violated", (*broken, *doubts)
