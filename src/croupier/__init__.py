@@ -16,10 +16,12 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .explore import explore
     from .load import load_experiment, load_text
     from .model.errors import CroupierError, ExperimentError, HarnessError, Refused, ReplayError, TargetError
     from .model.experiment import Experiment
     from .model.plan import Plan, draw_plan
+    from .model.search import SearchResult
     from .model.verdict import Verdict, judge
     from .registry import Catalogue, catalogue
     from .run import Finished, Options, compare, run_round
@@ -32,6 +34,7 @@ _HOMES = {
     "CroupierError": "model.errors", "ExperimentError": "model.errors", "HarnessError": "model.errors",
     "Refused": "model.errors", "ReplayError": "model.errors", "TargetError": "model.errors",
     "Experiment": "model.experiment", "Plan": "model.plan", "draw_plan": "model.plan",
+    "SearchResult": "model.search", "explore": "explore",
     "Verdict": "model.verdict", "judge": "model.verdict",
     "Catalogue": "registry", "catalogue": "registry",
     "Finished": "run", "Options": "run", "compare": "run", "run_round": "run",
@@ -49,12 +52,14 @@ __all__ = [
     "Plan",
     "Refused",
     "ReplayError",
+    "SearchResult",
     "TargetError",
     "Verdict",
     "__version__",
     "catalogue",
     "compare",
     "draw_plan",
+    "explore",
     "judge",
     "load_experiment",
     "load_text",

@@ -45,8 +45,14 @@ def probes(arguments: Namespace) -> int:
 
 
 def schema(arguments: Namespace) -> int:
-    """The JSON Schema of the experiment file."""
-    text = msgspec.json.format(msgspec.json.encode(file_schema(catalogue(tuple(arguments.plugin)))), indent=2)
+    """The JSON Schema of the experiment file, or of the result of a search."""
+    if arguments.search:
+        from ..model.search import SearchResult
+
+        told = msgspec.json.schema(SearchResult)
+    else:
+        told = file_schema(catalogue(tuple(arguments.plugin)))
+    text = msgspec.json.format(msgspec.json.encode(told), indent=2)
     sys.stdout.write(text.decode() + "\n")
     return 0
 

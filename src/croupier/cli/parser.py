@@ -46,8 +46,8 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=f"croupier {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for add in (
-        _init, _validate, _plan, _run, _replay, _judge, _report, _runs, _halt, _recover, _faults, _probes, _doctor,
-        _schema,
+        _init, _validate, _plan, _run, _explore, _replay, _shrink, _judge, _report, _runs, _halt, _recover, _faults,
+        _probes, _doctor, _schema,
     ):  # fmt: skip
         add(commands)
     return parser
@@ -146,12 +146,76 @@ def _run(commands: Any) -> None:
     _with_round(parser)
 
 
+def _explore(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "explore",
+        "check recovery at every moment at which a workload could have died",
+        later("explore", "explore"),
+        "What the workload prints is its acknowledgement. The check gets the state in CROUPIER_STATE, and what had been"
+        "\nprinted before the crash in the file CROUPIER_ACKED; exit 0 is recovered, anything else is a finding."
+        "\n{state} in any argument is the state directory.\n\n"
+        "exit codes:\n  0 every point held    1 findings    2 the command is wrong    4 nothing was proven"
+        "    5 croupier broke\n",
+    )
+    parser.add_argument("--state", default="", metavar="DIR", help="what the workload starts from; it gets a copy")
+    parser.add_argument("--setup", default="", metavar="CMD", help="prepares the copy, unwatched")
+    parser.add_argument("--check", default="", metavar="CMD", help="recovers, and asks whether all is well: exit 0")
+    parser.add_argument(
+        "--check-call", default="", metavar="MODULE:FUNCTION", help="the same in Python, hundreds of times a second"
+    )
+    parser.add_argument(
+        "--until",
+        default="",
+        metavar="CMD",
+        help="the workload is a server; CMD is its client, and says when it is done",
+    )
+    parser.add_argument("--stdin", default="", metavar="FILE", help="what the workload reads as its standard input")
+    parser.add_argument(
+        "--model",
+        default="kill",
+        choices=("kill", "power", "power:ext4-ordered", "power:posix-strict"),
+        help="what a crash does: end the processes, or lose what was not synced, by a named model",
+    )
+    parser.add_argument("--torn", action="store_true", help="also cut each write, after 1 byte and at each 4 KiB page")
+    parser.add_argument("--depth", type=int, default=1, choices=(1, 2), help="2: crashes during recovery as well")
+    parser.add_argument("--jobs", type=int, default=0, metavar="N", help="checks at a time (default: one a processor)")
+    parser.add_argument("--budget", default="", metavar="60s|5000", help="end after a time, or a number of states")
+    parser.add_argument("--check-timeout", default="10s", metavar="TIME", help="a check that takes longer has failed")
+    parser.add_argument("--timeout", default="2m", metavar="TIME", help="how long the workload may take")
+    parser.add_argument(
+        "--level", default="auto", choices=("auto", "seccomp", "ptrace"), help="how the workload is watched"
+    )
+    parser.add_argument("--name", default="", help="what the search is called under --out")
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object, and nothing else")
+    _with_out(parser)
+    parser.add_argument("workload", nargs="*", metavar="-- WORKLOAD", help="the command, with its arguments")
+
+
+def _shrink(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "shrink",
+        "find the shortest workload and the fewest operations that still fail",
+        later("explore", "shrink"),
+    )
+    parser.add_argument("run", metavar="RUN/k0045", help="a crash point of a stored search")
+    parser.add_argument("--tries", type=int, default=200, metavar="N", help="at most so many searches (default: 200)")
+    parser.add_argument("--json", action="store_true", help="print it as one JSON object")
+    _with_out(parser)
+
+
 def _replay(commands: Any) -> None:
     parser = _command(
         commands, "replay", "carry out the recorded decisions again, and say where the world diverged",
-        later("rounds", "replay"), EXIT_CODES,
+        later("again", "replay"),
+        "RUN/k0045 is a crash point of a search: its state in a directory, and the check run on it. With --live, the\n"
+        "workload again, killed for real at that point. Exit 1 when it shows again, 0 when it does not.\n\n"
+        + EXIT_CODES,
     )  # fmt: skip
-    parser.add_argument("run", metavar="RUN", help="a run directory, its name under --out, or latest")
+    parser.add_argument(
+        "run", metavar="RUN", help="a run directory, its name under --out, latest, or RUN/k0045 of a search"
+    )
     _with_round(parser)
 
 
@@ -234,4 +298,5 @@ def _schema(commands: Any) -> None:
     parser = _command(
         commands, "schema", "print the JSON Schema of the experiment file, for editors", later("catalogue", "schema")
     )
+    parser.add_argument("--search", action="store_true", help="that of what `explore --json` prints instead")
     _with_plugins(parser)

@@ -16,6 +16,7 @@ from ..model.verdict import judge as judge_events
 from ..run import Divergence
 from ..store import RunDir, StoredRun, find_run, list_runs
 from ..store.runs import write_whole
+from ..store.searches import SearchDir, is_search
 
 
 def judge(arguments: Namespace) -> int:
@@ -33,6 +34,8 @@ def judge(arguments: Namespace) -> int:
 def report(arguments: Namespace) -> int:
     """The page again."""
     stored = find_run(arguments.run, Path(arguments.out))
+    if is_search(stored.path):
+        return _report_search(SearchDir(stored.path), arguments)
     path = write_page(stored)
     print(path)
     if arguments.junit:
@@ -42,6 +45,24 @@ def report(arguments: Namespace) -> int:
         except OSError as problem:
             raise ReplayError(f"the JUnit file cannot be written: {problem.strerror}", at=str(junit)) from problem
         print(junit)
+    if arguments.open:
+        import webbrowser
+
+        webbrowser.open(path.as_uri())
+    return 0
+
+
+def _report_search(found: SearchDir, arguments: Namespace) -> int:
+    """The page of a search again."""
+    from .explore import write_search_page
+
+    result = found.read_result()
+    if result is None:
+        raise ReplayError("this search did not come to its end", at=str(found.path), hint="its journal says how far")
+    path = write_search_page(found, result)
+    print(path)
+    if arguments.junit:
+        raise ReplayError("a search has no JUnit file", at=str(found.path), hint="result.json has everything")
     if arguments.open:
         import webbrowser
 

@@ -22,6 +22,7 @@ import msgspec
 from ..model import journal as j
 from ..model.errors import HarnessError, ReplayError
 from ..model.noun import Noun
+from ..model.search import SearchResult, SearchStarted
 from ..model.verdict import Verdict
 from .journal import read_journal
 
@@ -149,6 +150,8 @@ def list_runs(out: Path) -> list[StoredRun]:
 
 
 def _summary(run: RunDir) -> StoredRun:
+    if _is_search(run):
+        return _search_summary(run)
     verdict = run.read_verdict()
     if verdict is not None:
         broke = next((one.invariant for one in verdict.findings if one.held is False), "")
@@ -168,6 +171,36 @@ def _summary(run: RunDir) -> StoredRun:
     if isinstance(first, j.RunStarted):
         return _unjudged(run, first.wall_utc, first.seed, "running, or cut: `croupier judge` reads what there is")
     return _unjudged(run, "", None, "the journal is empty")
+
+
+def _is_search(run: RunDir) -> bool:
+    try:
+        with run.journal.open("rb") as file:
+            return b'"search-started"' in file.read(200)
+    except OSError:
+        return False
+
+
+def _search_summary(run: RunDir) -> StoredRun:
+    """A search is listed with the rounds: by its first line, and by its result where it came to one."""
+    try:
+        with run.journal.open("rb") as file:
+            first = msgspec.json.decode(file.readline(), type=SearchStarted)
+    except (OSError, msgspec.MsgspecError, ValueError) as problem:
+        return _unjudged(run, "", None, f"not a search that can be read: {problem}")
+    try:
+        result = msgspec.json.decode((run.path / "result.json").read_bytes(), type=SearchResult)
+    except (OSError, msgspec.MsgspecError, ValueError):
+        return _unjudged(run, first.wall_utc, None, "searching, or cut before its end")
+    return StoredRun(
+        name=run.name,
+        path=str(run.path),
+        started_utc=first.wall_utc,
+        seed=None,
+        verdict=result.verdict,
+        outcome="completed",
+        broke=result.reasons[0] if result.reasons else "",
+    )
 
 
 def _unjudged(run: RunDir, started: str, seed: int | None, why: str) -> StoredRun:

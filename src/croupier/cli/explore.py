@@ -1,0 +1,117 @@
+"""`explore`, `shrink`, and `replay` of a crash point."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+import msgspec
+
+from .. import report
+from ..explore.api import setting_of
+from ..explore.replaying import replay as replay_point
+from ..explore.search import Search
+from ..explore.shrinking import shrink as shrink_point
+from ..model.errors import ExperimentError
+from ..model.search import SearchResult
+from ..store.runs import write_whole
+from ..store.searches import SearchDir
+
+
+def explore(arguments: Namespace) -> int:
+    """Search every crash point of a workload."""
+    if not arguments.workload:
+        raise ExperimentError("no workload was given", hint="croupier explore --check CMD -- WORKLOAD [ARG…]")
+    check, check_call = arguments.check, arguments.check_call
+    if bool(check) == bool(check_call):
+        raise ExperimentError("give one check: --check CMD, or --check-call module:function")
+    setting = setting_of(
+        arguments.workload,
+        check or (check_call,),
+        check_call=bool(check_call),
+        setup=arguments.setup,
+        until=arguments.until,
+        state=arguments.state,
+        model=arguments.model,
+        torn=arguments.torn,
+        depth=arguments.depth,
+        jobs=arguments.jobs,
+        budget=arguments.budget,
+        title=arguments.name,
+        check_timeout=arguments.check_timeout,
+        timeout=arguments.timeout,
+        stdin=arguments.stdin,
+        level=arguments.level,
+    )
+    progress = _progress if sys.stderr.isatty() and not arguments.json else None
+    search = Search(setting, Path(arguments.out).absolute(), argv=sys.argv, progress=progress)
+    try:
+        result = search.run()
+    except KeyboardInterrupt:
+        print(f"\ncroupier: interrupted; what was found by then is in {search.dir.journal}", file=sys.stderr)
+        return 130
+    if progress:
+        print("\r\x1b[K", end="", file=sys.stderr)
+    page = write_search_page(search.dir, result)
+    if arguments.json:
+        print_json(result)
+    else:
+        print(report.search_summary(result, search.recording.operations, search.points))
+        print(f"  page: {page}")
+    return result.exit_code
+
+
+def write_search_page(found: SearchDir, result: SearchResult) -> Path:
+    """Write `report.html` of a stored search."""
+    first = found.started()
+    page = report.search_page(
+        result,
+        first.setting,
+        found.read_operations(),
+        found.read_points(),
+        started_utc=first.wall_utc,
+        version=first.croupier,
+        argv=first.argv,
+    )
+    write_whole(found.report, page.encode("utf-8", "replace"))
+    return found.report
+
+
+def replay(arguments: Namespace) -> int:
+    """The state of a crash point, and the check on it; or the workload again, killed there."""
+    again = replay_point(arguments.run, Path(arguments.out), live=arguments.live)
+    if arguments.json:
+        sys.stdout.buffer.write(msgspec.json.encode(again) + b"\n")
+        return again.exit_code
+    print(f"{again.point}: {'the check fails again' if again.shows else 'the check passes'}")
+    if again.detail:
+        print(f"  {report.plain(again.detail)}")
+    if again.reason:
+        print(f"  {report.plain(again.reason)}")
+    print(f"  state: {again.state}")
+    return again.exit_code
+
+
+def shrink(arguments: Namespace) -> int:
+    """The shortest workload, and the fewest operations, that still fail."""
+    shrunk = shrink_point(arguments.run, Path(arguments.out), most=arguments.tries)
+    if arguments.json:
+        sys.stdout.buffer.write(msgspec.json.encode(shrunk) + b"\n")
+        return shrunk.exit_code
+    print(shrunk.said)
+    return shrunk.exit_code
+
+
+def print_json(result: SearchResult) -> None:
+    """One object, and nothing else on standard output."""
+    sys.stdout.flush()
+    sys.stdout.buffer.write(msgspec.json.encode(result) + b"\n")
+    sys.stdout.flush()
+
+
+def _progress(phase: str, done: int, total: int) -> None:
+    if total and done % 7 and done != total:
+        return
+    said = f"{phase} {done:,} of {total:,}" if total else f"{phase} …"
+    print(f"\r\x1b[K{said}", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,170 @@
+"""Programs whose weak moments are known, unmodified: what the search says of them is what was measured before.
+
+The numbers of a program differ a little with its version and with what the workload prints, so a test names what
+must be found, and what must not; `docs/reference/search.md` has the table.
+"""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+import sys
+from pathlib import Path
+
+import pytest
+
+from croupier.explore import explore
+from croupier.store.searches import SearchDir
+from croupier.trace import machine
+from croupier.trace.levels import lacks
+
+PROGRAMS = Path(__file__).parent / "programs"
+KEYVALUE = PROGRAMS / "keyvalue.py"
+
+pytestmark = pytest.mark.skipif(
+    sys.platform != "linux" or machine() is None, reason="calls are traced on 64-bit Linux only"
+)
+
+
+@pytest.fixture(autouse=True)
+def _here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def searched(store, **more):
+    """The search of one store: fourteen operations, each acknowledged."""
+    # The function of the check is in a file of its own, so that a server forks it for each state.
+    checked = f"{KEYVALUE}:checked"
+    from croupier.explore.api import setting_of
+    from croupier.explore.search import Search
+
+    os.environ["STORE"] = store
+    setting = setting_of([sys.executable, str(KEYVALUE), "run", store], (checked,), check_call=True, **more)
+    result = Search(setting, Path("runs")).run()
+    fatal = [one for one in result.self_checks if one.fatal and one.held is not True]
+    assert not fatal, fatal
+    assert result.acked == 14
+    return result
+
+
+def causes(result):
+    return " | ".join(group.cause for group in result.groups)
+
+
+@pytest.mark.parametrize(
+    "store",
+    ["json-replace", "json-synced", "sqlite-delete", "sqlite-truncate", "sqlite-persist", "sqlite-wal",
+     "sqlite-wal-normal"],
+)  # fmt: skip
+def test_what_is_safe_from_a_process_kill_is_accused_of_nothing(store):
+    result = searched(store)
+    assert (result.verdict, result.findings) == ("held", ()), causes(result)
+
+
+@pytest.mark.parametrize(
+    ("store", "least", "cause"),
+    [
+        ("json-naive", 14, "`notes.json` is emptied before it is written again"),
+        ("sqlite-memory", 12, "no journal on disk to roll them back"),
+        ("sqlite-off", 12, "no journal on disk to roll them back"),
+        ("sqlite-twice", 100, "more than one transaction"),
+        ("dumb", 20, "`notes.dir` is moved to `notes.bak` before the new one has its place"),
+    ],
+)
+def test_what_a_process_kill_breaks_is_found_and_each_cause_is_confirmed(store, least, cause):
+    result = searched(store)
+    assert result.verdict == "violated"
+    assert len(result.findings) >= least
+    assert cause in causes(result)
+    assert all(group.confirmed for group in result.groups)
+
+
+def test_torn_writes_of_json_are_more_findings_of_the_same_cause():
+    result = searched("json-naive", torn=True)
+    assert len(result.findings) >= 26
+    assert len(result.groups) <= 2
+
+
+def test_tinydb_writes_over_its_file_and_cuts_it_afterwards():
+    pytest.importorskip("tinydb", reason="not installed: tinydb (pip install tinydb)")
+    result = searched("tinydb", torn=True)
+    assert result.verdict == "violated"
+    assert "`notes.json`" in causes(result)
+
+
+def test_lmdb_survives_every_process_kill():
+    pytest.importorskip("lmdb", reason="not installed: lmdb (pip install lmdb)")
+    result = searched("lmdb")
+    assert result.verdict == "held", causes(result)
+
+
+def states_of(result):
+    return {(one.state, one.acked) for one in SearchDir(Path(result.run)).read_points()}
+
+
+@pytest.mark.parametrize("store", ["json-naive", "dumb", "sqlite-off"])
+def test_both_ways_of_watching_give_the_same_states(store):
+    for level in ("seccomp", "ptrace"):
+        if lacks(level):
+            pytest.skip(f"{level} does not work here: {lacks(level)}")
+    one, other = searched(store, level="seccomp"), searched(store, level="ptrace")
+    assert (one.level[:7], other.level[:6]) == ("seccomp", "ptrace")
+    assert states_of(one) == states_of(other)
+    assert [group.pattern for group in one.groups] == [group.pattern for group in other.groups]
+
+
+@pytest.mark.needs("redis-server")
+def test_redis_that_syncs_each_write_keeps_what_it_acknowledged(tmp_path):
+    pytest.importorskip("redis", reason="not installed: redis (pip install redis)")
+    socket = tmp_path / "socket"
+    result = explore(
+        ["redis-server", "--port", "0", "--unixsocket", str(socket), "--dir", "{state}", "--appendonly", "yes",
+         "--appendfsync", "always", "--save", ""],
+        [sys.executable, str(PROGRAMS / "redis_client.py"), "check"],
+        until=[sys.executable, str(PROGRAMS / "redis_client.py"), "write", str(socket)],
+        setup=["rm", "-f", str(socket)],
+        torn=True,
+    )  # fmt: skip
+    assert (result.verdict, result.acked) == ("held", 7), result.reasons
+
+
+MODELS = ["power:ext4-ordered", "power:posix-strict"]
+
+
+@pytest.mark.parametrize("model", MODELS)
+@pytest.mark.parametrize("store", ["json-synced", "sqlite-wal"])
+def test_what_syncs_everything_loses_nothing_in_a_power_cut(store, model):
+    result = searched(store, model=model, budget=400)
+    assert (result.verdict, result.findings) == ("held", ()), causes(result)
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_without_the_sync_of_the_directory_the_last_save_is_lost(model):
+    result = searched("json-no-directory", model=model, budget=300)
+    assert "the directory was not synced after `rename notes.json.tmp → notes.json`" in causes(result)
+    assert len(result.groups) == 1
+    if model == "power:ext4-ordered":
+        # The next save's fsync commits the rename before it: it is never more than the last one.
+        assert {one.reason.rpartition(": ")[2] for one in result.findings} == {"1 acknowledged operations are lost"}
+
+
+@pytest.mark.parametrize("model", MODELS)
+def test_sqlite_with_a_deleted_journal_may_lose_the_last_transaction_and_no_more(model):
+    result = searched("sqlite-delete", model=model, budget=500)
+    assert {one.reason.rpartition(": ")[2] for one in result.findings} == {"1 acknowledged operations are lost"}
+    assert "the directory was not synced after `unlink notes.db-journal`" in causes(result)
+
+
+def test_sqlite_wal_with_normal_loses_recent_commits_and_is_never_corrupt():
+    result = searched("sqlite-wal-normal", model="power:ext4-ordered", budget=400)
+    assert result.verdict == "violated"
+    assert all("acknowledged operations are lost" in one.reason for one in result.findings)
+
+
+def test_dbm_dumb_is_corrupt_after_a_power_cut():
+    result = searched("dumb", model="power:ext4-ordered", budget=300)
+    assert any("Error" in one.reason and "lost" not in one.reason for one in result.findings)
+
+
+def test_the_version_of_sqlite_that_this_was_seen_with_is_known():
+    assert sqlite3.sqlite_version_info >= (3, 8)
