@@ -83,6 +83,8 @@ class Watched:
     main: Identity | None = None
     ready: bool = False
     fatal: bool = False
+    calm_children: int = 0
+    """How many it had when nothing of it was recovering."""
     attached: Selector | None = None
     children: dict[int, Seen] = field(default_factory=dict)
     stopped: set[int] = field(default_factory=set)
@@ -243,6 +245,8 @@ class Watch:
                 cause: j.Cause = "injected" if number else "asked" if stopping else "own"
                 watched.stopped.discard(pid)
                 self._floor.record(j.ChildGone(process=name, who=one.identity, cause=cause, injection=number))
+        if watched.ready and not any(one.process == name for one in self._disturbed):
+            watched.calm_children = len(now)
 
     def _look_at_state(self, one: Seen) -> None:
         watched = self.roles.get(one.role)
@@ -294,7 +298,7 @@ class Watch:
         """Remember whom the injection is aimed at, before it is: the death may be heard of before the outcome."""
         self._at_work.add(number)
         for one in permit.targets:
-            self._before[one.role] = len(self.roles[one.role].children) if one.role in self.roles else 0
+            self._before[one.role] = self._expected_children(one.role)
             if lasting:
                 continue
             aim = Aim(injection=number, at=one.identity, reached=reached, since_us=now_us())
@@ -303,6 +307,15 @@ class Watch:
                 # What a main process takes down with it was taken down by us.
                 for child in self.roles.get(one.role, Watched()).children.values():
                     self._aims.setdefault(child.identity, aim)
+
+    def _expected_children(self, role: str) -> int:
+        """How many there are to be again: as many as there were in calm, but not those that are missing already.
+
+        Neither alone will do: a start has helpers that come and go, and one that never comes back from an earlier
+        injection must not be counted against the next.
+        """
+        watched = self.roles.get(role, Watched())
+        return min(watched.calm_children, len(watched.children))
 
     # Who recovered.
 
