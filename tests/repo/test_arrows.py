@@ -15,8 +15,9 @@ SOURCE = Path(__file__).resolve().parents[2] / "src" / "croupier"
 NOUNS = sorted((SOURCE / "model").glob("*.py"))
 # What a pure function may lean on: values, types, text, numbers.
 PURE = {
-    "__future__", "collections", "dataclasses", "enum", "fnmatch", "fractions", "functools", "hashlib", "heapq",
-    "itertools", "math", "msgspec", "operator", "re", "string", "textwrap", "types", "typing",
+    "__future__", "bisect", "collections", "dataclasses", "enum", "fnmatch", "fractions", "functools",
+    "hashlib", "heapq", "itertools", "math", "msgspec", "operator", "re", "string", "textwrap", "types",
+    "typing",
 }  # fmt: skip
 TOUCHING = {"open", "print", "input", "eval", "exec", "breakpoint"}
 

@@ -1,5 +1,6 @@
-# ruff: noqa: PTH115, PTH116, PTH123 - plain system calls, since this runs at every call of a workload
 """What both backends keep of a trace: who is who, what was noted, and which stopped calls concern the handler."""
+
+# ruff: noqa: PTH115, PTH116, PTH123 - plain system calls, since this runs at every call of a workload
 
 from __future__ import annotations
 

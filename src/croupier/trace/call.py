@@ -1,8 +1,9 @@
-# ruff: noqa: PTH115, PTH116, PTH118, PTH123 - plain system calls, since this runs at every call of a workload
 """A call that stands still: who makes it, on which file, how much and where. Everything is read when it is asked for.
 
 What cannot be read (a process that vanished, a pointer to nowhere) is empty; the kernel will fail such a call itself.
 """
+
+# ruff: noqa: PTH115, PTH116, PTH118, PTH123 - plain system calls, since this runs at every call of a workload
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-# ruff: noqa: PTH100, PTH109, PTH110, PTH113, PTH115, PTH118, PTH119, PTH123 - paths go to system calls as they are
 """Starting a workload in the care of the warden, and hearing what becomes of it (see `warden.py` for the why)."""
+
+# ruff: noqa: PTH100, PTH109, PTH110, PTH113, PTH115, PTH118, PTH119, PTH123 - paths go to system calls as they are
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-# ruff: noqa: PTH123 - plain system calls, since this runs at every call of a workload
 """Another process's memory and descriptors: read, written and borrowed while it stands still in a call."""
+
+# ruff: noqa: PTH123 - plain system calls, since this runs at every call of a workload
 
 from __future__ import annotations
 

@@ -1,9 +1,10 @@
-# ruff: noqa: PTH123 - plain system calls, since this runs at every call of a workload
 """Whether a call that was let go is done. seccomp(2) tells when a call begins and never when it ends.
 
 A call of a thread is done when the same thread makes another, or is no more. For what other threads have begun we look
 at where they are; one that is computing might still be inside the kernel, and is asked by a short `ptrace` stop.
 """
+
+# ruff: noqa: PTH123 - plain system calls, since this runs at every call of a workload
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
-# ruff: noqa: PTH110 - plain system calls, since this runs at every call of a workload
 """One short stop of a thread by ptrace, to know that it is not inside a call."""
+
+# ruff: noqa: PTH110 - plain system calls, since this runs at every call of a workload
 
 from __future__ import annotations
 

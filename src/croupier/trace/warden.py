@@ -1,4 +1,3 @@
-# ruff: noqa: PTH112, PTH123, PTH208 - as few imports as can be: it starts with every search
 """The two small processes that keep a traced workload together, run as a script of its own.
 
     tracer ── the warden: started once, forks a nanny for each trace (a fork of something small is cheap, and safe)
@@ -11,6 +10,8 @@ tracer: the calls stay held while it ends the tree. Should the nanny die, the wa
 
 This file imports nothing of croupier: a bare interpreter runs it (`python -I -S warden.py FD`).
 """
+
+# ruff: noqa: PTH112, PTH123, PTH208 - as few imports as can be: it starts with every search
 
 from __future__ import annotations
 
