@@ -214,7 +214,11 @@ def test_an_ordinary_user_may_trace(backend: str, tmp_path: Path) -> None:
     state.mkdir()
     state.chmod(0o777)
     nobody = pwd.getpwnam("nobody")
-    source = [str(Path(module.__file__ or "").parent.parent) for module in (croupier, msgspec)]
+    # Neither the checkout nor a virtual environment in it need be open to others.
+    library = tmp_path / "library"
+    for module in (croupier, msgspec):
+        shutil.copytree(Path(module.__file__ or "").parent, library / module.__name__)
+    source = [str(library)]
     script = (
         f"import os, sys\nsys.path[:0] = {source!r}\n"
         "from croupier.trace import GO, KILL, Torn, trace\n"
