@@ -160,10 +160,13 @@ def test_an_invariant_that_hangs_is_ended_with_its_children_and_answers_nothing(
 
 
 def test_what_a_probe_leaves_behind_is_ended_with_the_round(house: House) -> None:
-    leaves = {"command": {"run": app("daemon"), "name": "it is well"}}
+    leaves = {
+        "command": {"run": ["sh", "-c", 'setsid sleep 300 & echo $! > "$0/left"', "${state}"], "name": "it is well"}
+    }
     played = house.play(an_experiment(injections=[a_kill()], invariants=[leaves]))
     assert played.code == 0, played.done
-    assert (played.stored.run.state / "daemon.pid").exists()
+    pid = int((played.stored.run.state / "left").read_text())
+    assert not Path(f"/proc/{pid}").exists()
 
 
 # --- at the moment of the act ---------------------------------------------------------------------------------------
@@ -231,7 +234,7 @@ def test_a_target_that_ends_by_itself_of_a_signal_that_it_was_sent_was_ended_by_
     played = house.play(
         an_experiment(
             processes={"app": a_process(python(leaves), ready=ready)},
-            injections=[a_kill(signal="TERM", then="KILL", grace="5s")],
+            injections=[a_kill(signal="TERM", then="KILL", grace="2s")],
             invariants=[{"crashes": {"of": "app", "at_most": 0}}],
         )
     )

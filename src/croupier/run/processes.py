@@ -46,6 +46,8 @@ class Running:
     """Why it is in its state."""
     ended: Identity | None = None
     """The main process whose end was told last."""
+    gone_first: Identity | None = None
+    """The main process that had ended before it was asked to."""
 
 
 class Processes:
@@ -126,7 +128,8 @@ class Processes:
             case s.Timer():
                 self._floor.loop.after(command.after_ms, lambda: self._step(name, command.rung()))
             case s.Signal():
-                self._signal(name, command.who, command.name)
+                if not self._signal(name, command.who, command.name):
+                    one.gone_first = command.who
             case s.EndTree():
                 self._end_tree(name, command.who)
 
@@ -267,7 +270,7 @@ class Processes:
         for name, one in self._running.items():
             # A whole tree may be told to be gone before its main process is told to have ended.
             if message.who in (one.unit.who, one.unit.last) and one.ended != message.who:
-                if not self._is_asked(one) and self._watch.undecided(message.who):
+                if not self._is_asked(one, message.who) and self._watch.undecided(message.who):
                     self._watch.when_decided(lambda: self.exited(message))
                     return
                 one.ended = message.who
@@ -278,7 +281,9 @@ class Processes:
         if self._forked_away(name, one, message):
             return
         number = self._watch.injury(message.who)
-        cause: j.Cause = "asked" if self._is_asked(one) else "injected" if number else "oom" if message.oom else "own"
+        cause: j.Cause = (
+            "asked" if self._is_asked(one, message.who) else "injected" if number else "oom" if message.oom else "own"
+        )
         self._floor.record(
             j.ProcessExited(
                 process=name,
@@ -299,8 +304,9 @@ class Processes:
         self._step(name, s.Died(code=message.code, signal=message.signal, cause=cause, who=message.who))
 
     @staticmethod
-    def _is_asked(one: Running) -> bool:
-        return one.unit.state == "stopping" or one.unit.asked
+    def _is_asked(one: Running, who: Identity) -> bool:
+        # The end of a process may be told after the stop that came too late for it.
+        return (one.unit.state == "stopping" or one.unit.asked) and one.gone_first != who
 
     def _forked_away(self, name: str, one: Running, message: Exited) -> bool:
         """A command that daemonises ends at once; what it left behind, now the guardian's child, is the process."""
@@ -341,12 +347,14 @@ class Processes:
             told,
         )
 
-    def _signal(self, name: str, who: Identity, signal: str) -> None:
+    def _signal(self, name: str, who: Identity, signal: str) -> bool:
+        """Send it; False where the process had ended before."""
         try:
-            signals.send(who, signal)
+            return signals.send(who, signal)
         except OSError as problem:
             # A program that changed its user, say. Its grace runs all the same, and the guardian ends it then.
             self._floor.note(f"{name} could not be sent {signal}: {problem.strerror}")
+            return True
 
     def _end_tree(self, name: str, who: Identity) -> None:
         keeper = self._floor.keeper
