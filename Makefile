@@ -3,6 +3,7 @@
 #
 #     make demo     a round on the notes example, about half a minute
 #     make test     every check and every test; as root it installs the Debian packages that tests need
+#     make searches the search, tried on programs whose weak moments are known
 #     make check    what a machine can see without running anything: style, types, arrows between the layers
 #     make bench    the benchmarks, as a table
 #     make docs     write the generated pages of docs/reference again
@@ -23,7 +24,7 @@ COVERAGE := --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_FLO
 # Words for pytest: make test ARGS="-k plan". A part of the tests is not asked to cover the whole.
 ARGS :=
 
-.PHONY: demo test check bench docs clean packages
+.PHONY: demo test searches check bench docs clean packages
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -35,7 +36,11 @@ demo: $(VENV)/.for-demo
 
 test: packages $(VENV)/.for-tests
 	$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest $(if $(ARGS),,$(COVERAGE)) $(ARGS)
+	$(BIN)/python -m pytest $(if $(ARGS),,$(COVERAGE) -m "not searches") $(ARGS)
+
+# What the search says of programs whose weak moments are known: a minute or two that not every run needs.
+searches: packages $(VENV)/.for-tests
+	$(BIN)/python -m pytest -m searches tests/quality
 
 check: $(VENV)/.for-tests
 	$(BIN)/ruff check --quiet $(SOURCES)

@@ -21,9 +21,10 @@ from croupier.trace.levels import lacks
 PROGRAMS = Path(__file__).parent / "programs"
 KEYVALUE = PROGRAMS / "keyvalue.py"
 
-pytestmark = pytest.mark.skipif(
-    sys.platform != "linux" or machine() is None, reason="calls are traced on 64-bit Linux only"
-)
+pytestmark = [
+    pytest.mark.searches,
+    pytest.mark.skipif(sys.platform != "linux" or machine() is None, reason="calls are traced on 64-bit Linux only"),
+]
 
 
 @pytest.fixture(autouse=True)
