@@ -96,6 +96,7 @@ SECTIONS: tuple[tuple[str, str, str], ...] = (
     ("Readiness", "processes.NAME.ready and .alive", "One [probe](probes.md), by its name, and beside it:"),
     ("Restart", "processes.NAME.restart", ""),
     ("Stop", "processes.NAME.stop and workload.stop", ""),
+    ("Volume", "volumes.NAME", ""),
     ("Workload", "workload", ""),
     ("WheelEntry", "faults[]", "One [fault](faults.md), by its name, and beside it:"),
     ("Schedule", "schedule", ""),

@@ -21,8 +21,9 @@ from pathlib import Path
 
 import msgspec
 
-from .inject import Injector
-from .inject.healing import built_in, heal_all
+from .built_in import healer
+from .inject import Healer
+from .inject.healing import heal_all
 from .model.target import Identity
 from .model.undo import UndoRecord, UndoStep
 from .supervise import keeper as k
@@ -396,7 +397,7 @@ class Guardian:
         return k.Done()
 
     def _heal_late(self, held: _Held) -> None:
-        (_, healing), *_ = heal_all([held.record], self._injector, self._log.write)
+        (_, healing), *_ = heal_all([held.record], self._healer, self._log.write)
         self._events.post(k.HealedLate(key=held.record.key, verified=healing.verified, note=healing.note))
         if healing.verified:
             held.ours = True
@@ -405,8 +406,8 @@ class Guardian:
         held.due_us = now_us() + _RETRIES_US[min(held.tries, len(_RETRIES_US) - 1)]
         held.tries += 1
 
-    def _injector(self, fault: str) -> Injector:
-        known = built_in(fault)
+    def _healer(self, fault: str) -> Healer:
+        known = healer(fault)
         if known is not None:
             return known
         if self._begin.path:
@@ -422,7 +423,7 @@ class Guardian:
         self._done = True
         end_us = now_us() + _END_WITHIN_US
         open_ = [held.record for held in reversed(self._held.values())]
-        healings = heal_all(open_, self._injector, self._log.write, each_within_s=0.5)
+        healings = heal_all(open_, self._healer, self._log.write, each_within_s=0.5)
         unhealed = tuple(
             f"{record.fault} on {record.who} ({record.key}): {healing.note}"
             for record, healing in healings

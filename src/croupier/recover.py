@@ -11,8 +11,9 @@ import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from .inject import Injector
-from .inject.healing import built_in, heal_all
+from .built_in import healer
+from .inject import Healer
+from .inject.healing import heal_all
 from .model.errors import ReplayError
 from .model.noun import Noun
 from .model.target import Identity
@@ -104,7 +105,7 @@ def _recover(run_dir: Path) -> Recovered:
     log = _open_log(run_dir)
     try:
         plugins = running.plugins if running else ()
-        healings = heal_all(unfinished(steps), _injectors(plugins), log.write if log else _nowhere)
+        healings = heal_all(unfinished(steps), _healers(plugins), log.write if log else _nowhere)
     finally:
         if log:
             log.close()
@@ -157,11 +158,11 @@ def _end_marked(run: str) -> tuple[int, list[Identity]]:
         time.sleep(_PACE_S / 2)
 
 
-def _injectors(plugins: tuple[str, ...]) -> Callable[[str], Injector]:
-    def of(fault: str) -> Injector:
+def _healers(plugins: tuple[str, ...]) -> Callable[[str], Healer]:
+    def of(fault: str) -> Healer:
         from .registry import catalogue
 
-        return built_in(fault) or catalogue(plugins).injector(fault)
+        return healer(fault) or catalogue(plugins).injector(fault)
 
     return of
 

@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 
 import msgspec
 
+from .built_in import injector
 from .model.errors import ExperimentError, HarnessError
 from .model.experiment import ExactInjection, FailingProbe, Readiness, WheelEntry
-from .model.fault import FAULTS, Fault
+from .model.fault import Fault
+from .model.faults import FAULTS
 from .model.probe import INVARIANTS, PROBES, Acks, Invariant, Probe, Reading
 
 if TYPE_CHECKING:
@@ -140,8 +142,6 @@ def catalogue(plugins: tuple[str, ...] = ()) -> Catalogue:
     return entrance.catalogue()
 
 
-_BUILT_IN_FAULTS: Mapping[str, str] = {"kill": "croupier.inject.kill", "suspend": "croupier.inject.suspend"}
-"""Name → module, whose `INJECTOR` carries it out."""
 BUILT_IN = "built in"
 
 
@@ -157,7 +157,7 @@ class _Entrance:
         self.probe_types: dict[str, Callable[[], type[Probe]]] = {}
         for fault in FAULTS:
             self.origins[f"fault {fault.kind}"] = BUILT_IN
-            self.faults[fault.kind] = partial(_built_in_injector, fault.kind)
+            self.faults[fault.kind] = partial(injector, fault.kind)
             self.fault_types[fault.kind] = partial(_itself, fault)
         for probe in (*PROBES, *INVARIANTS):
             self.origins[f"probe {probe.kind}"] = BUILT_IN
@@ -234,10 +234,6 @@ def _once(load: Callable[[], V]) -> Callable[[], V]:
         return kept[0]
 
     return loaded
-
-
-def _built_in_injector(kind: str) -> Any:
-    return importlib.import_module(_BUILT_IN_FAULTS[kind]).INJECTOR
 
 
 def _built_in_reader(kind: str) -> Reader:

@@ -11,7 +11,8 @@ import pytest
 from croupier import registry
 from croupier.load import load_text, schema
 from croupier.model.errors import ExperimentError, HarnessError
-from croupier.model.fault import FAULTS, Kill
+from croupier.model.fault import Kill
+from croupier.model.faults import FAULTS
 from croupier.model.plan import draw_plan, plan_json
 from croupier.model.probe import INVARIANTS, PROBES, Reading
 from croupier.model.wire import decode_plan

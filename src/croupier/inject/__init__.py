@@ -10,7 +10,7 @@ missed. None of these is an exception. An injector that raises is reported as un
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Protocol
 
 from ..model.fault import Fault
@@ -18,7 +18,9 @@ from ..model.guard import Below, Permit
 from ..model.journal import Result
 from ..model.noun import Noun
 from ..model.target import Identity, Seen
-from ..model.undo import UndoRecord
+from ..model.undo import Healing, UndoRecord
+
+__all__ = ["Act", "Healer", "Healing", "Injector", "Outcome", "together"]
 
 
 class Outcome(Noun, frozen=True, kw_only=True):
@@ -28,14 +30,6 @@ class Outcome(Noun, frozen=True, kw_only=True):
     detail: str = ""
     us: int = 0
     """From the decision (the call of `inject`) until the act was delivered to every target, microseconds."""
-
-
-class Healing(Noun, frozen=True, kw_only=True):
-    """What came of undoing one record. `verified` is only true when it was seen; nothing left to undo is verified,
-    with a note."""
-
-    verified: bool
-    note: str = ""
 
 
 class Act(Protocol):
@@ -73,11 +67,26 @@ class Act(Protocol):
     def wait(self, ms: float, until: Callable[[], bool] | None = None) -> bool:
         """Wait so long, or until something is true (True), or the round is halted (False; ask `halted`)."""
 
+    def start(self, key: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> Identity:
+        """Start a helper of ours: a process that carries the fault out, as a child of the guardian.
+
+        `key` is that of an undo record that was intended before. The helper carries `helpers.mark(key)` in its
+        environment, by which healing finds it whoever died between its start and the record that names it. It ends
+        with the round at the latest. Raises TargetError where it cannot be started, HarnessError once halted.
+        """
+
     def key(self, target: Seen) -> str:
         """The key for this target's undo record: `<injection>.<nth target>`."""
 
 
-class Injector(Protocol):
+class Healer(Protocol):
+    """Whoever undoes the records of one name."""
+
+    def heal(self, record: UndoRecord) -> Healing:
+        """Undo from data alone. Idempotent; also called by the guardian and by `croupier recover`."""
+
+
+class Injector(Healer, Protocol):
     """One kind of fault: its words for people, and how it is done and undone."""
 
     kind: str
@@ -101,9 +110,6 @@ class Injector(Protocol):
 
     def hold(self, permit: Permit, fault: Any, act: Act) -> None:
         """Upkeep while it lasts (a duty cycle); returns when `act.wait` says that it is over. Often nothing."""
-
-    def heal(self, record: UndoRecord) -> Healing:
-        """Undo from data alone. Idempotent; also called by the guardian and by `croupier recover`."""
 
 
 def together(parts: Iterable[Outcome], us: int = 0) -> Outcome:

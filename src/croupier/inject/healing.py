@@ -8,47 +8,34 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
-from ..model.undo import UndoRecord, UndoStep
-from . import Healing, Injector
+from ..model.undo import Healing, UndoRecord, UndoStep
+from . import Healer
 
 
 def heal_all(
     records: Sequence[UndoRecord],
-    injector_of: Callable[[str], Injector],
+    healer_of: Callable[[str], Healer],
     note: Callable[[UndoStep], None],
     *,
     each_within_s: float = 1.0,
 ) -> list[tuple[UndoRecord, Healing]]:
     """Heal every record in the order given, and say how each went.
 
-    `injector_of` finds the fault's injector by name; whatever it, or the healing, raises is that record's own
+    `healer_of` finds what undoes a record by its fault's name; whatever it, or the healing, raises is that record's own
     trouble. `note` writes the step down; where that fails, healing goes on.
     """
-    return [(record, _heal(record, injector_of, note, each_within_s)) for record in records]
-
-
-def built_in(fault: str) -> Injector | None:
-    """The injector of a fault that needs no registry: what heals must not depend on plugins that load."""
-    if fault == "suspend":
-        from . import suspend
-
-        return suspend.INJECTOR
-    if fault == "kill":
-        from . import kill
-
-        return kill.INJECTOR
-    return None
+    return [(record, _heal(record, healer_of, note, each_within_s)) for record in records]
 
 
 def _heal(
     record: UndoRecord,
-    injector_of: Callable[[str], Injector],
+    healer_of: Callable[[str], Healer],
     note: Callable[[UndoStep], None],
     within_s: float,
 ) -> Healing:
     try:
         with _no_longer_than(within_s):
-            healing = injector_of(record.fault).heal(record)
+            healing = healer_of(record.fault).heal(record)
     except Exception as error:
         healing = Healing(verified=False, note=f"{type(error).__name__}: {error}")
     try:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
+from ..model.arrangement import ARRANGEMENTS
 from ..model.experiment import (
     After,
     Collect,
@@ -76,7 +77,7 @@ def check_whole(reading: Reading, values: Mapping[str, Any], root: Node, environ
     _check_live_probes(reading)
     _check_wheel(reading, values, root)
     _check_purpose(reading, values, root)
-    _check_references(reading, environment)
+    _check_references(reading, root, environment)
 
 
 # One struct by itself.
@@ -567,7 +568,8 @@ def _check_purpose(reading: Reading, values: Mapping[str, Any], root: Node) -> N
                 reading.note("without a workload nobody acknowledges anything", found.node, found.path, hint)
 
 
-def _check_references(reading: Reading, environment: Mapping[str, str]) -> None:
+def _check_references(reading: Reading, root: Node, environment: Mapping[str, str]) -> None:
+    arranged = _arranged(root)
     for found in reading.texts:
         text: str = found.value
         if "${" not in text:
@@ -580,7 +582,7 @@ def _check_references(reading: Reading, environment: Mapping[str, str]) -> None:
             hint = "close it with }, or write $${ for a literal ${"
             reading.note("a reference begins here with ${ and does not end", found.node, found.path, hint)
         for reference in references(text):
-            wrong, hint = _misnamed(reference, environment)
+            wrong, hint = _misnamed(reference, environment, arranged)
             if wrong:
                 reading.note(wrong, found.node, found.path, hint)
 
@@ -590,7 +592,13 @@ _OPEN = re.compile(r"(?<!\$)\$\{")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 
 
-def _misnamed(reference: str, environment: Mapping[str, str]) -> tuple[str, str]:
+def _arranged(root: Node) -> dict[str, list[str]]:
+    """The kinds of arrangements, with the names that the document declares of each."""
+    sections = {one.kind: root.child(one.section) for one in ARRANGEMENTS}
+    return {kind: list(node.entries) if node else [] for kind, node in sections.items()}
+
+
+def _misnamed(reference: str, environment: Mapping[str, str], arranged: Mapping[str, list[str]]) -> tuple[str, str]:
     """What is wrong with `${reference}`, and a hint; two empty texts where nothing is."""
     kind, dot, name = reference.partition(".")
     if not dot and kind in _SIMPLE:
@@ -605,12 +613,17 @@ def _misnamed(reference: str, environment: Mapping[str, str]) -> tuple[str, str]
             f"{shown} stands for nothing: the variable {name[:60]} is not set",
             f"export {name[:60]}=… before the run",
         )
-    known = ["state", "acks", "seed", "port.NAME", "env.NAME"]
+    if kind in arranged:
+        declared = arranged[kind]
+        if name in declared:
+            return "", ""
+        return f"{shown} stands for nothing: there is no {kind} of that name", did_you_mean(name, declared)
+    known = ["state", "acks", "seed", "port.NAME", "env.NAME", *(f"{one}.NAME" for one in arranged)]
     hint = did_you_mean(reference, known)
     if _VARIABLE.fullmatch(reference) and reference in environment:
         hint = "${env." + reference + "} is the variable of that name"
     elif hint.startswith("known"):
-        hint = "known are ${state}, ${acks}, ${seed}, ${port.NAME} and ${env.NAME}; write $${ for a literal ${"
+        hint = f"known are {', '.join('${' + one + '}' for one in known)}; write $${{ for a literal ${{"
     return f"{shown} stands for nothing", hint
 
 

@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
+from .arrangement import Arrangement, Volume
 from .errors import ExperimentError
 from .fault import Fault, SignalName
 from .noun import Noun
@@ -286,6 +287,8 @@ class Experiment(Noun, frozen=True, kw_only=True):
     attach: dict[Name, Selector] = {}
     """Name to how a process that croupier did not start is found. Only rehearsed, unless `--live` is given and
     `limits.allow` names it."""
+    volumes: dict[Name, Volume] = {}
+    """Name to a file system of a limited size that croupier makes for the round; `${volume.NAME}` is its path."""
     workload: Workload | None = None
     """What uses the program during the round."""
     steady_state: tuple[Probe, ...] = ()
@@ -309,6 +312,10 @@ class Experiment(Noun, frozen=True, kw_only=True):
     collect: Collect = Collect()
     """What is gathered beside the journal."""
 
+    def arranged(self) -> Iterator[tuple[str, str, Arrangement]]:
+        """Everything that is set up around the processes: its kind, its name, and what it is to be."""
+        yield from (("volume", name, spec) for name, spec in self.volumes.items())
+
     def selectors(self) -> Iterator[Selector]:
         """Every selector in the file."""
         yield from self.attach.values()
@@ -325,9 +332,14 @@ class Bindings(Noun, frozen=True, kw_only=True):
     seed: int
     ports: dict[str, int] = {}
     env: dict[str, str] = {}
+    arranged: dict[str, str] = {}
+    """`KIND.NAME` of each arrangement to what stands for it."""
 
     def lookup(self, reference: str) -> str:
-        """The text for `state`, `acks`, `seed`, `port.NAME` or `env.NAME`. Raises ExperimentError for others."""
+        """The text for `state`, `acks`, `seed`, `port.NAME`, `env.NAME`, or an arrangement's (`volume.NAME`).
+
+        Raises ExperimentError for others.
+        """
         kind, _, name = reference.partition(".")
         simple = {"state": self.state, "acks": self.acks, "seed": str(self.seed)}
         if not name and kind in simple:
@@ -336,10 +348,12 @@ class Bindings(Noun, frozen=True, kw_only=True):
             return str(self.ports[name])
         if kind == "env" and name in self.env:
             return self.env[name]
+        if reference in self.arranged:
+            return self.arranged[reference]
         raise ExperimentError(
             f"${{{reference}}} stands for nothing",
-            hint="known are ${state}, ${acks}, ${seed}, ${port.NAME} and ${env.NAME} of a variable that is set;"
-            " write $${ for a literal ${",
+            hint="known are ${state}, ${acks}, ${seed}, ${port.NAME}, ${env.NAME} of a variable that is set, and"
+            " ${volume.NAME} of a volume; write $${ for a literal ${",
         )
 
 

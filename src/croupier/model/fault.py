@@ -1,5 +1,6 @@
 """Faults as data: what can be done to a process, with its options, and nothing about how.
 
+Here is what every fault is, and the two that need nothing but signals; `faults/` has the others, and lists them all.
 `inject/` holds one file per fault that carries it out; a plugin brings a class of its own and enters it in the
 registry by the same door. In the experiment file a fault is one key: `kill: {signal: TERM, then: KILL, grace: 500ms}`.
 """
@@ -159,9 +160,6 @@ class Suspend(Fault, Noun, tag="suspend", tag_field="fault", frozen=True, kw_onl
     def lasting_ms(self) -> int:
         """How long the target stands still, duty cycle included, in ms."""
         return self.for_ms
-
-
-FAULTS: tuple[type[Fault], ...] = (Kill, Suspend)
 
 
 def is_signal_name(name: str) -> bool:

@@ -27,6 +27,14 @@ class UndoRecord(Noun, frozen=True, kw_only=True):
     """When it must be undone at the latest, on the machine's monotonic clock (CLOCK_MONOTONIC), microseconds."""
 
 
+class Healing(Noun, frozen=True, kw_only=True):
+    """What came of undoing one record. `verified` is only true when it was seen; nothing left to undo is verified,
+    with a note."""
+
+    verified: bool
+    note: str = ""
+
+
 class UndoStep(Noun, frozen=True, kw_only=True):
     """How far one record has come; the last step of a key counts."""
 

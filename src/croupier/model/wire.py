@@ -13,7 +13,8 @@ from typing import Any, Protocol
 import msgspec
 
 from .errors import ReplayError
-from .fault import FAULTS, Fault
+from .fault import Fault
+from .faults import FAULTS
 from .plan import PLAN_VERSION, Plan
 from .probe import INVARIANTS, PROBES, Probe
 from .units import read_quantity

@@ -21,6 +21,7 @@ from ..model.plan import Plan, digest, plan_json
 from ..registry import Catalogue
 from ..store import RunDir
 from ..system import procs
+from .arrangements import references_to
 
 
 class Options(Noun, frozen=True, kw_only=True):
@@ -62,6 +63,7 @@ def pick_bindings(experiment: Experiment, run: RunDir, seed: int) -> Bindings:
         seed=seed,
         ports=dict(zip(ports, free_ports(len(ports)), strict=True)),
         env=env,
+        arranged=references_to(experiment, run),
     )
 
 

@@ -40,6 +40,7 @@ from ..supervise.commands import Commands
 from ..supervise.keeper import Exited, GuardianGone, HealedLate, Keeper
 from ..supervise.running import registered_in, state_home
 from ..system.clock import now_us
+from .arrangements import refuse_arrangements, set_up
 from .floor import Floor
 from .host import LiveHost, Rehearsal
 from .loop import Loop
@@ -81,6 +82,7 @@ def run_round(
     healed was healed then, and the error names the rest).
     """
     refuse_what_cannot_be(plan, catalogue)
+    refuse_arrangements(loaded.experiment)
     run = new_run_dir(Path(options.out), plan.title, plan.seed)
     with _ours_to_write(run):
         run.experiment.write_bytes(loaded.source)
@@ -241,6 +243,7 @@ class Round:
         if self._tick is not None:
             self._keep_ticking(self._tick)
         self._watch.attach_all()
+        set_up(self.floor, end_us + 15_000_000)
         self._watch.begin()
         self.tell(c.Begun(at_ms=self.floor.now_ms))
 

@@ -8,7 +8,7 @@ from datetime import datetime
 from functools import partial
 from zoneinfo import ZoneInfo
 
-from ..inject import Healing, Outcome
+from ..inject import Healing, Outcome, helpers
 from ..model import course as c
 from ..model import journal as j
 from ..model.errors import HarnessError
@@ -16,8 +16,10 @@ from ..model.guard import Absent, Below, Permit, Refusal, Standing, consider
 from ..model.plan import Injection
 from ..model.target import Census, Identity, Seen, Selector
 from ..model.undo import UndoRecord, UndoState, UndoStep
+from ..supervise.keeper import RUN_MARKER
 from ..system import procs, signals
 from ..system.clock import now_us
+from .arrangements import start_helper
 from .floor import Floor
 from .loop import Timer, guarded
 from .watch import Watch
@@ -119,6 +121,16 @@ class Strike:
                 if not sent and not before:
                     self.reached.discard(who)
             return sent
+
+    def start(self, key: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> Identity:
+        """Start a helper below the guardian, marked with the key of a record; nobody may be aimed at it."""
+        with self._hands:
+            if self.halted or key not in self._records:
+                raise HarnessError("the injection is halted, or wrote nothing down, so no helper is started")
+            marked = {**(env or {}), helpers.VARIABLE: helpers.mark(self.env[RUN_MARKER], key)}
+            who = start_helper(self._floor, f"fault-{key}", argv, marked)
+        procs.shield(who, "it carries out a fault of this round")
+        return who
 
     def below(self, target: Seen) -> Below:
         """Who lives below a target now, and may be disturbed with it; the hands reach those from then on."""

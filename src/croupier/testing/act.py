@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import threading
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Literal, NamedTuple
 
 import msgspec
 
-from ..model.errors import HarnessError
+from ..inject import helpers
+from ..model.errors import HarnessError, TargetError
 from ..model.guard import Below, Permit
 from ..model.target import Census, Identity, Seen, Selector
 from ..model.undo import UndoRecord, UndoStep
@@ -25,7 +27,7 @@ GONE = "gone"
 class Step(NamedTuple):
     """One use of the act: what, and about which record or process."""
 
-    what: Literal["intend", "applied", "signal", "wait"]
+    what: Literal["intend", "applied", "signal", "start", "wait"]
     about: str
 
     def __str__(self) -> str:
@@ -128,6 +130,26 @@ class RecordingAct:
         sent = not self.halted and self._send(who, name)
         self._on_step("after", step)
         return sent
+
+    def start(self, key: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> Identity:
+        """Start a helper as a child of this process. Raises RuleBroken for a key that nobody intended."""
+        step = Step("start", key)
+        self._on_step("before", step)
+        self.steps.append(step)
+        if key not in {one.key for one in self.undo}:
+            seen = f"a helper was started for {key!r}, which nobody intended"
+            self._break(FAULT_RULES["writes-before-it-acts"], seen)
+        if self.halted:
+            raise HarnessError("the injection is halted, so no helper is started")
+        marked = {**self.env, **(env or {}), helpers.VARIABLE: helpers.mark(self.env.get("CROUPIER_RUN", ""), key)}
+        try:
+            helper = subprocess.Popen(argv, env=marked, cwd=self.cwd, stdin=subprocess.DEVNULL, start_new_session=True)
+        except OSError as problem:
+            raise TargetError(f"{argv[0]!r} could not be started: {problem.strerror}") from problem
+        # Reaped as soon as it ends, as the guardian does.
+        threading.Thread(target=helper.wait, daemon=True).start()
+        self._on_step("after", step)
+        return procs.identity(helper.pid) or Identity(pid=helper.pid, started=0, boot=procs.boot_id())
 
     def below(self, target: Seen) -> Below:
         """Who lives below a target now, as the guard judges them."""

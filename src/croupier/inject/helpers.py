@@ -1,0 +1,68 @@
+"""Helpers: processes of ours that carry a fault out, and how they are ended from a record alone.
+
+The record is on disk before the helper is started, so it cannot name it; what it holds is a mark that the helper
+carries in its environment. Once it runs, `naming` puts its identity into the record as well.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from ..model.target import Identity
+from ..model.undo import UndoRecord
+from ..system import procs, signals
+
+VARIABLE = "CROUPIER_HELPER"
+_MARK = "helper_mark"
+_WHO = "helpers"
+_END_WITHIN_S = 1.0
+_PACE_S = 0.002
+
+
+def mark(run: str, key: str) -> str:
+    """What stands in a helper's environment: nobody else in the world carries it."""
+    return f"{run}/{key}"
+
+
+def marked(env: Mapping[str, str], key: str) -> dict[str, Any]:
+    """What a record must hold in its `data` before a helper is started for it. `env` is the act's."""
+    return {_MARK: mark(env.get("CROUPIER_RUN", ""), key), _WHO: []}
+
+
+def naming(record: UndoRecord, *started: Identity) -> UndoRecord:
+    """The record with the identities of helpers that run by now; intend it again."""
+    listed = [*record.data.get(_WHO, []), *([one.pid, one.started] for one in started)]
+    return msgspec.structs.replace(record, data={**record.data, _WHO: listed})
+
+
+def of(record: UndoRecord) -> list[Identity]:
+    """The helpers that a record names, and whoever carries its mark, alive, with all that is below them."""
+    named = [Identity(pid=pid, started=started, boot=record.who.boot) for pid, started in record.data.get(_WHO, [])]
+    told = str(record.data.get(_MARK, ""))
+    tops = [one for one in named if procs.alive(one)]
+    if told:
+        tops += procs.marked(f"{VARIABLE}={told}")
+    return list(dict.fromkeys(one for top in tops for one in (top, *procs.family(top.pid)) if procs.alive(one)))
+
+
+def end(record: UndoRecord) -> list[Identity]:
+    """Kill every helper of a record until none is left. Who is still alive after a second."""
+    until = time.monotonic() + _END_WITHIN_S
+    while left := of(record):
+        _kill(left)
+        if time.monotonic() >= until:
+            return left
+        time.sleep(_PACE_S)
+    return []
+
+
+def _kill(whom: Iterable[Identity]) -> None:
+    for one in whom:
+        try:
+            signals.send(one, "KILL")
+        except PermissionError:
+            continue
