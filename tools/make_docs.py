@@ -101,6 +101,7 @@ SECTIONS: tuple[tuple[str, str, str], ...] = (
     ("WheelEntry", "faults[]", "One [fault](faults.md), by its name, and beside it:"),
     ("Schedule", "schedule", ""),
     ("ExactInjection", "injections[]", "One [fault](faults.md), by its name, exactly one of `at`, `after`, `on`, and:"),
+    ("Part", "together[] and sequence[]", "One [fault](faults.md), by its name, and beside it:"),
     ("After", "injections[].after", ""),
     ("On", "injections[].on", ""),
     ("LogTrigger", "injections[].on.log", ""),
@@ -195,7 +196,7 @@ def faults_page() -> str:
     for name, injector in known.faults.items():
         node = written["$defs"][injector.spec.__name__]
         said += [f"## {name}\n", f"{_prose(node['description'])}\n", f"```yaml\n{injector.example}\n```\n"]
-        said.append(_keys_table(node))
+        said.append(_keys_table(node) if "properties" in node else f"A list of {_kind(node['items'])}.\n")
         said += [f"- Needs: {injector.needs or 'nothing special.'}", f"- Heals: {injector.heals}\n"]
         for option, struct in _structs_of(node, written):
             said += [f"### {name}.{option}\n", f"{_prose(struct['description'])}\n", _keys_table(struct)]
@@ -204,7 +205,7 @@ def faults_page() -> str:
 
 def _structs_of(node: Mapping[str, Any], written: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     shared = {section for section, _, _ in SECTIONS}
-    for option, one in node["properties"].items():
+    for option, one in node.get("properties", {}).items():
         for form in one.get("anyOf", [one]):
             name = form.get("$ref", "").rpartition("/")[2]
             if name and name not in shared:

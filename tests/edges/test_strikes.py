@@ -23,7 +23,8 @@ from croupier.model.target import Census, Identity, Seen, Selector
 from croupier.model.undo import UndoRecord, UndoStep
 from croupier.model.units import Ms
 from croupier.run.loop import Loop
-from croupier.run.strikes import Strike, Strikes
+from croupier.run.strike import Strike
+from croupier.run.strikes import Strikes
 from croupier.system import procs
 from croupier.system.clock import now_us
 

@@ -59,7 +59,11 @@ def schema(arguments: Namespace) -> int:
 
 def _options(spec: type[Any], written: dict[str, Any]) -> list[dict[str, str]]:
     node = written["$defs"][spec.__name__]
+    if "items" in node:
+        # A combination is a list: what its entries may say beside their fault.
+        node = written["$defs"][node["items"]["$ref"].rpartition("/")[2]]
     required = node.get("required", ())
+    faults = {one["required"][0] for one in node.get("oneOf", ())}
     return [
         {
             "name": key,
@@ -68,6 +72,7 @@ def _options(spec: type[Any], written: dict[str, Any]) -> list[dict[str, str]]:
             "meaning": one.get("description", ""),
         }
         for key, one in node["properties"].items()
+        if key not in faults
     ]
 
 

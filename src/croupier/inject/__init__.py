@@ -20,7 +20,7 @@ from ..model.noun import Noun
 from ..model.target import Identity, Seen
 from ..model.undo import Healing, UndoRecord
 
-__all__ = ["Act", "Healer", "Healing", "Injector", "Outcome", "together"]
+__all__ = ["Act", "Healer", "Healing", "Injector", "Outcome", "PartAct", "together"]
 
 
 class Outcome(Noun, frozen=True, kw_only=True):
@@ -75,8 +75,24 @@ class Act(Protocol):
         with the round at the latest. Raises TargetError where it cannot be started, HarnessError once halted.
         """
 
+    def part(self, nth: int) -> PartAct:
+        """The nth part of a combination, from 0, to be carried out in its turn."""
+
     def key(self, target: Seen) -> str:
         """The key for this target's undo record: `<injection>.<nth target>`."""
+
+
+class PartAct(Protocol):
+    """One part of a combination, lent by the round."""
+
+    def inject(self) -> Outcome:
+        """Carry it out. Blocks; never raises for what the world does."""
+
+    def hold(self) -> None:
+        """Keep it up until its own time is over, or the act is halted. Blocks."""
+
+    def heal(self) -> list[Healing]:
+        """Undo what it left, now. A part that left nothing has nothing to heal."""
 
 
 class Healer(Protocol):

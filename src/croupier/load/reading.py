@@ -19,6 +19,7 @@ from msgspec import inspect as types
 
 from ..model.experiment import Abort, ExactInjection, FailingProbe, Name, Readiness, WheelEntry
 from ..model.fault import Fault, SignalName
+from ..model.faults.combined import Part, Sequence, Together
 from ..model.probe import Probe
 from ..model.target import Cmdline, Selector
 from ..model.units import QUANTITIES, Ms
@@ -409,6 +410,19 @@ class Reading:
                 values["order"] = word
         return self.build(Selector, values, node, path)
 
+    def _parts(self, node: Node, cls: type[Any], path: Path) -> Any:
+        """`together: [{…}, {…}]`: a combination is its list of faults."""
+        parts = self.read(node, fields_of(cls)["of"].type, path)
+        if parts is BAD:
+            return BAD
+        if not parts:
+            return self.note(f"{path[-1]} is a list of faults", node, path, "- kill: {}, one entry for each")
+        for at, part in enumerate(parts):
+            if part.fault.parts:
+                self.note("a combination holds no combinations", node.items[at], (*path, at), "list its faults here")
+                return BAD
+        return cls(of=parts)
+
     def _cmdline(self, node: Node, cls: type[Any], path: Path) -> Any:
         if node.kind == "text":
             text = self._text(node, types.StrType(), path)
@@ -420,6 +434,9 @@ Shape = Callable[[Reading, Node, type[Any], Path], Any]
 SHAPES: dict[type[Any], Shape] = {
     WheelEntry: Reading._beside_fault,
     ExactInjection: Reading._beside_fault,
+    Part: Reading._beside_fault,
+    Together: Reading._parts,
+    Sequence: Reading._parts,
     Readiness: Reading._beside_probe,
     FailingProbe: Reading._beside_probe,
     Abort: Reading._abort,

@@ -18,6 +18,7 @@ from msgspec import inspect as types
 
 from ..model.experiment import Abort, ExactInjection, Experiment, FailingProbe, Name, Readiness, WheelEntry
 from ..model.fault import Fault
+from ..model.faults.combined import Part, Sequence, Together
 from ..model.probe import Invariant, Probe
 from ..model.target import Cmdline, Selector
 from ..model.units import QUANTITIES, write_quantity
@@ -172,6 +173,10 @@ class _Writer:
         written["allOf"] = [{"oneOf": written.pop("oneOf")}, {"oneOf": triggers}]
         return written
 
+    def _parts(self, cls: type[Any]) -> Schema:
+        parts = self.of(fields_of(cls)["of"].type)
+        return {"description": inspect.getdoc(cls) or "", **parts}
+
     def _beside_probe(self, cls: type[Any]) -> Schema:
         return self._beside(cls, "probe", self.world)
 
@@ -209,6 +214,9 @@ class _Writer:
 _SHAPES: dict[type[Any], Callable[[_Writer, type[Any]], Schema]] = {
     WheelEntry: _Writer._beside_fault,
     ExactInjection: _Writer._injection,
+    Part: _Writer._beside_fault,
+    Together: _Writer._parts,
+    Sequence: _Writer._parts,
     Readiness: _Writer._beside_probe,
     FailingProbe: _Writer._beside_probe,
     Abort: _Writer._abort,

@@ -319,9 +319,12 @@ class Experiment(Noun, frozen=True, kw_only=True):
     def selectors(self) -> Iterator[Selector]:
         """Every selector in the file."""
         yield from self.attach.values()
-        yield from (one.target for one in self.faults)
-        yield from (one.target for one in self.injections)
-        yield from (one for one in (*self.limits.allow, *self.limits.deny) if isinstance(one, Selector))
+        aimed = [(one.fault, one.target) for one in self.faults]
+        aimed += [(one.fault, one.target) for one in self.injections]
+        for fault, target in aimed:
+            yield target
+            yield from (part.target for part in fault.parts if part.target is not None)
+        yield from (listed for listed in (*self.limits.allow, *self.limits.deny) if isinstance(listed, Selector))
 
 
 class Bindings(Noun, frozen=True, kw_only=True):

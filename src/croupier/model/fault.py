@@ -8,7 +8,7 @@ registry by the same door. In the experiment file a fault is one key: `kill: {si
 from __future__ import annotations
 
 import re
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import msgspec
 
@@ -51,6 +51,11 @@ class Fault:
     def rounds(self) -> tuple[int, int]:
         """How often the injection is carried out, each time on whom the selector finds then, and the ms between."""
         return 1, 0
+
+    @property
+    def parts(self) -> tuple[Any, ...]:
+        """The faults that it is made of (`faults.combined.Part`); none for one that is a fault by itself."""
+        return ()
 
     @property
     def said(self) -> str:

@@ -6,6 +6,7 @@ the experiment allows (`Limits`), and how things stand (`Standing`). What is mis
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from typing import Final, NoReturn
 
@@ -39,12 +40,14 @@ class Standing(Noun, frozen=True, kw_only=True):
 class Permit:
     """Leave to carry out one injection on these processes. Only `consider` makes one, and nobody widens it later."""
 
-    __slots__ = ("_limits", "_standing", "injection", "ranks", "targets")
+    __slots__ = ("_limits", "_standing", "injection", "parts", "ranks", "targets")
 
     injection: Injection
     targets: Census
     ranks: tuple[tuple[int, int], ...]
     """For each target, its rank among the candidates and how many there were."""
+    parts: tuple[Permit, ...]
+    """For an injection of several faults, the permit of each."""
     _limits: Limits
     _standing: Standing
 
@@ -56,11 +59,13 @@ class Permit:
         ranks: tuple[tuple[int, int], ...],
         limits: Limits,
         standing: Standing,
+        parts: tuple[Permit, ...] = (),
     ) -> None:
         if seal is not _SEAL:
             raise TypeError("only the guard makes permits: ask consider()")
-        values = (injection, targets, ranks, limits, standing)
-        for name, value in zip(("injection", "targets", "ranks", "_limits", "_standing"), values, strict=True):
+        values = (injection, targets, ranks, limits, standing, parts)
+        names = ("injection", "targets", "ranks", "_limits", "_standing", "parts")
+        for name, value in zip(names, values, strict=True):
             object.__setattr__(self, name, value)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
@@ -125,6 +130,18 @@ def consider(
         return _consider(injection, census, limits, standing)
     except Exception as broken:  # Whatever went wrong in here, it must not let anything through.
         return Refusal(limit="guard", reason=f"the guard could not decide: {type(broken).__name__}: {broken}")
+
+
+def joined(injection: Injection, parts: Sequence[Permit]) -> Permit:
+    """One permit for an injection of several faults: it covers whom theirs cover, and nobody else."""
+    covered: dict[Identity, tuple[Seen, tuple[int, int]]] = {}
+    for part in parts:
+        for target, rank in zip(part.targets, part.ranks, strict=True):
+            covered.setdefault(target.identity, (target, rank))
+    targets = tuple(target for target, _ in covered.values())
+    ranks = tuple(rank for _, rank in covered.values())
+    first = parts[0]
+    return Permit(_SEAL, injection, targets, ranks, first._limits, first._standing, tuple(parts))
 
 
 def _consider(injection: Injection, census: Census, limits: Limits, standing: Standing) -> Permit | Refusal | Absent:

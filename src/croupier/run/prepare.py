@@ -16,6 +16,7 @@ from ..collect.redact import Redactor, environment_digest
 from ..model import journal as j
 from ..model.errors import ExperimentError, Refused
 from ..model.experiment import Bindings, Experiment, references
+from ..model.faults.combined import single
 from ..model.noun import Noun
 from ..model.plan import Plan, digest, plan_json
 from ..registry import Catalogue
@@ -38,8 +39,7 @@ class Options(Noun, frozen=True, kw_only=True):
 def refuse_what_cannot_be(plan: Plan, catalogue: Catalogue) -> None:
     """Ask every fault of the plan what this machine lacks for it. Raises Refused before anything is touched."""
     asked = set()
-    for injection in plan.injections:
-        fault = injection.fault
+    for fault in (one for injection in plan.injections for one in single(injection.fault)):
         if (key := repr(fault)) in asked:
             continue
         asked.add(key)

@@ -2,159 +2,25 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from datetime import datetime
-from functools import partial
 from zoneinfo import ZoneInfo
 
-from ..inject import Healing, Outcome, helpers
+import msgspec
+
+from ..inject import Healing, Outcome
 from ..model import course as c
 from ..model import journal as j
-from ..model.errors import HarnessError
-from ..model.guard import Absent, Below, Permit, Refusal, Standing, consider
+from ..model.guard import Absent, Permit, Refusal, Standing, consider, joined
 from ..model.plan import Injection
-from ..model.target import Census, Identity, Seen, Selector
-from ..model.undo import UndoRecord, UndoState, UndoStep
-from ..supervise.keeper import RUN_MARKER
-from ..system import procs, signals
+from ..model.target import Census, Identity, Selector
+from ..model.undo import UndoRecord
+from ..system import procs
 from ..system.clock import now_us
-from .arrangements import start_helper
 from .floor import Floor
-from .loop import Timer, guarded
+from .loop import guarded
+from .strike import Strike, heal_records
 from .watch import Watch
-
-
-class Strike:
-    """One injection at work, seen by its injector as the `Act`: its hands, and its brake.
-
-    The hands reach whom the permit covers and nobody else, and let go once the strike is halted: when `halt` has
-    returned, no signal of ours is sent any more and no record is begun.
-    """
-
-    def __init__(
-        self,
-        floor: Floor,
-        permit: Permit,
-        decided_us: int,
-        look_below: Callable[[Identity], Census],
-        intended: Callable[[Strike], None],
-    ) -> None:
-        """`look_below` reads who lives below a process now; `intended` hears of each record, on the caller's thread."""
-        self.permit = permit
-        self.decided_us = decided_us
-        self.thread: threading.Thread | None = None
-        self.timer: Timer | None = None
-        self.reached: set[Identity] = set()
-        """Whom a signal of ours was delivered to."""
-        self.healing = False
-        self.env: Mapping[str, str] = floor.env
-        self.cwd = str(floor.base)
-        self._floor = floor
-        self._halt = threading.Event()
-        self._look_below = look_below
-        self._intended = intended
-        self._records: dict[str, UndoRecord] = {}
-        self._covered = {one.identity for one in permit.targets}
-        # Entered again by a signal handler that comes while the main thread is in `halt`.
-        self._hands = threading.RLock()
-
-    @property
-    def number(self) -> int:
-        """The injection's number."""
-        return self.permit.injection.number
-
-    @property
-    def halted(self) -> bool:
-        """Whether the injector should stop now: the fault is to be healed, or the round is over."""
-        return self._halt.is_set()
-
-    def halt(self) -> None:
-        """Tell the injector to stop; its waits end at once, and what is on its way has been sent."""
-        with self._hands:
-            self._halt.set()
-
-    @property
-    def records(self) -> tuple[UndoRecord, ...]:
-        """What has to be undone, the oldest first; the last of each key."""
-        with self._hands:
-            return tuple(self._records.values())
-
-    def key(self, target: Seen) -> str:
-        """The key of a target's undo record."""
-        return f"{self.number}.{self.permit.targets.index(target) + 1}.{self.decided_us}"
-
-    def intend(self, record: UndoRecord) -> None:
-        """Have the guardian hold the record, on disk, before anything is changed.
-
-        Raises HarnessError if it cannot, or the strike is halted, and PermissionError beyond the permit.
-        """
-        self._must_cover(record.who)
-        if not self.halted:
-            self._floor.keeper.hold(record)
-            with self._hands:
-                self._records[record.key] = record
-            self._intended(self)
-        if self.halted:
-            raise HarnessError("the injection is halted, so nothing more is begun")
-
-    def applied(self, key: str) -> None:
-        """The change of that record was made."""
-        self._floor.keeper.step(UndoStep(key=key, state="applied"))
-
-    def signal(self, who: Identity, name: str) -> bool:
-        """Send a signal to exactly this process; False where it is gone, or the strike is halted.
-
-        Raises PermissionError beyond the permit.
-        """
-        self._must_cover(who)
-        with self._hands:
-            if self.halted:
-                return False
-            before = who in self.reached
-            # Said first: the death may be heard of before the call returns.
-            self.reached.add(who)
-            sent = False
-            try:
-                sent = signals.send(who, name)
-            finally:
-                if not sent and not before:
-                    self.reached.discard(who)
-            return sent
-
-    def start(self, key: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> Identity:
-        """Start a helper below the guardian, marked with the key of a record; nobody may be aimed at it."""
-        with self._hands:
-            if self.halted or key not in self._records:
-                raise HarnessError("the injection is halted, or wrote nothing down, so no helper is started")
-            marked = {**(env or {}), helpers.VARIABLE: helpers.mark(self.env[RUN_MARKER], key)}
-            who = start_helper(self._floor, f"fault-{key}", argv, marked)
-        procs.shield(who, "it carries out a fault of this round")
-        return who
-
-    def below(self, target: Seen) -> Below:
-        """Who lives below a target now, and may be disturbed with it; the hands reach those from then on."""
-        below = self.permit.below(target.identity, self._look_below(target.identity))
-        self._covered |= {one.identity for one in below.free}
-        return below
-
-    def _must_cover(self, who: Identity) -> None:
-        if who not in self._covered:
-            raise PermissionError(f"{who} is not in the permit of injection {self.number}")
-
-    def wait(self, ms: float, until: Callable[[], bool] | None = None) -> bool:
-        """Wait until the condition holds (True), the time is over, or the strike is halted (False; ask `halted`)."""
-        end_us = now_us() + int(ms * 1000)
-        pause = 0.0005
-        while True:
-            if until is not None and until():
-                return True
-            left = (end_us - now_us()) / 1e6
-            if left <= 0 or self._halt.is_set():
-                return False
-            self._halt.wait(left if until is None else min(left, pause))
-            # Quick at first, for what happens at once; then gentle.
-            pause = min(pause * 1.5, 0.02)
 
 
 class Strikes:
@@ -184,8 +50,7 @@ class Strikes:
         if injection.number in self._active:
             self._refuse(injection, Refusal(limit="concurrent", reason="this injection is still at work"))
             return
-        census = self._watch.census_for(injection.target)
-        decision = consider(self._bound(injection), census, self._watch.limits(), self._standing())
+        decision = self._decide(self._bound(injection))
         match decision:
             case Refusal():
                 self._refuse(injection, decision)
@@ -193,6 +58,21 @@ class Strikes:
                 self._conclude_unstruck(injection, Outcome(result="missed", detail=decision.reason))
             case Permit():
                 self._strike(decision, decided_us, late_us)
+
+    def _decide(self, injection: Injection) -> Permit | Refusal | Absent:
+        """Ask the guard; for a combination, about every part of it: it goes ahead whole or not at all."""
+        limits, standing = self._watch.limits(), self._standing()
+        if not injection.fault.parts:
+            return consider(injection, self._watch.census_for(injection.target), limits, standing)
+        permits = []
+        for part in injection.fault.parts:
+            # The same lot for all: two parts with one selector hit the same process.
+            one = msgspec.structs.replace(injection, fault=part.fault, target=part.target or injection.target)
+            decision = consider(one, self._watch.census_for(one.target), limits, standing)
+            if not isinstance(decision, Permit):
+                return decision
+            permits.append(decision)
+        return joined(injection, permits)
 
     def _bound(self, injection: Injection) -> Injection:
         """The injection of the plan, with references filled in; what it draws by is untouched."""
@@ -236,7 +116,9 @@ class Strikes:
 
     def _intended(self, strike: Strike) -> None:
         """A strike has something to undo: from now on its end is set. Called on the strike's thread."""
-        self._floor.loop.post(lambda: self._set_end(strike, min(one.deadline_us for one in strike.records)))
+        if not strike.permit.parts:
+            # A combination heals each part in its own time, and ends with the last.
+            self._floor.loop.post(lambda: self._set_end(strike, min(one.deadline_us for one in strike.records)))
 
     def _set_end(self, strike: Strike, due_us: int) -> None:
         """Heal at this moment, unless it is to be earlier: all that a strike holds is let go together."""
@@ -263,9 +145,7 @@ class Strikes:
         holds = bool(strike.records)
         self._watch.struck(strike.permit, outcome, holds=holds)
         if holds:
-            # The deadline of the first record counts, however long the others took: after it the guardian heals.
-            lasting_ms = strike.permit.injection.fault.lasting_ms if outcome.result == "landed" else 0
-            self._set_end(strike, now_us() + lasting_ms * 1000)
+            self._set_end(strike, _end_us(strike) if outcome.result == "landed" else now_us())
         else:
             self._active.pop(number, None)
             self._after_census(number)
@@ -325,35 +205,13 @@ class Strikes:
             if strike.thread is not None:
                 # No upkeep may run beside the undo: it would stop again what was just let go.
                 strike.thread.join(timeout=5)
-            return self._heal_records(strike.records)
+            return heal_records(self._floor, strike.records)
 
         self._floor.loop.thread(lambda: self._undo_and_report(strike, undo), f"croupier-heal-{number}")
 
     def _undo_and_report(self, strike: Strike, undo: Callable[[], list[tuple[UndoRecord, Healing]]]) -> None:
         results = undo()
         self._floor.loop.post(lambda: self._healed(strike, results))
-
-    def _heal_records(self, records: Sequence[UndoRecord]) -> list[tuple[UndoRecord, Healing]]:
-        """Undo all, the newest first, and only then write it down: each line waits for the disk, and nobody who is
-        still held should."""
-        results = [
-            (
-                record,
-                guarded(
-                    partial(self._floor.host.heal, record),
-                    lambda problem: Healing(verified=False, note=f"{type(problem).__name__}: {problem}"),
-                )(),
-            )
-            for record in reversed(records)
-        ]
-        # In the order in which the guardian would lose its patience.
-        for record, healing in sorted(results, key=lambda one: one[0].deadline_us):
-            state: UndoState = "verified" if healing.verified else "healed"
-            try:
-                self._floor.keeper.step(UndoStep(key=record.key, state=state, note=healing.note))
-            except HarnessError:
-                pass  # The guardian is gone, which ends the round by itself; what was healed stays healed.
-        return results
 
     def _healed(self, strike: Strike, results: list[tuple[UndoRecord, Healing]]) -> None:
         floor, number = self._floor, strike.number
@@ -384,7 +242,7 @@ class Strikes:
             if strike.thread is not None:
                 # One that is stuck is left behind: its hands do nothing any more.
                 strike.thread.join(timeout=2)
-            for record, healing in self._heal_records(strike.records):
+            for record, healing in heal_records(self._floor, strike.records):
                 if not healing.verified:
                     self.unhealed[record.key] = f"{record.fault} on {record.who}: {healing.note}"
         self._active.clear()
@@ -409,3 +267,13 @@ class Strikes:
             live=floor.live or floor.host.rehearsed,
             halted=self.halted,
         )
+
+
+def _end_us(strike: Strike) -> int:
+    """When a strike that landed is to be healed, on the monotonic clock.
+
+    The deadline of the first record counts as well, however long the others took: after it the guardian heals.
+    """
+    if strike.permit.parts:
+        return max(one.deadline_us for one in strike.records)
+    return now_us() + strike.permit.injection.fault.lasting_ms * 1000

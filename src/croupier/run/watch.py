@@ -17,6 +17,7 @@ from ..inject import Outcome
 from ..model import course as c
 from ..model import journal as j
 from ..model.experiment import FailingProbe, Limits, Readiness
+from ..model.faults.combined import Sequence, Together
 from ..model.guard import Permit
 from ..model.plan import Injection
 from ..model.probe import Invariant, Probe, Reading
@@ -179,7 +180,12 @@ class Watch:
     def bound(self, injection: Injection) -> Injection:
         """An injection with its references filled in, and each pid file turned into the pid that it holds now."""
         bound = self._floor.view.bind(injection)
-        return msgspec.structs.replace(bound, target=self._resolved(bound.target))
+        fault = bound.fault
+        if isinstance(fault, Together | Sequence):
+            targets = (one.target and self._resolved(one.target) for one in fault.of)
+            parts = (msgspec.structs.replace(one, target=to) for one, to in zip(fault.of, targets, strict=True))
+            fault = msgspec.structs.replace(fault, of=tuple(parts))
+        return msgspec.structs.replace(bound, target=self._resolved(bound.target), fault=fault)
 
     def _resolved(self, selector: Selector) -> Selector:
         """With pid files turned into pids, in what it excludes as well.

@@ -11,7 +11,7 @@ from typing import Literal, NamedTuple
 
 import msgspec
 
-from ..inject import helpers
+from ..inject import PartAct, helpers
 from ..model.errors import HarnessError, TargetError
 from ..model.guard import Below, Permit
 from ..model.target import Census, Identity, Seen, Selector
@@ -150,6 +150,10 @@ class RecordingAct:
         threading.Thread(target=helper.wait, daemon=True).start()
         self._on_step("after", step)
         return procs.identity(helper.pid) or Identity(pid=helper.pid, started=0, boot=procs.boot_id())
+
+    def part(self, nth: int) -> PartAct:
+        """Combinations are tried in whole rounds: their parts are what is tried here."""
+        raise HarnessError("this act lends no parts")
 
     def below(self, target: Seen) -> Below:
         """Who lives below a target now, as the guard judges them."""

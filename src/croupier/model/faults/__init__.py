@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from ..fault import Fault, Kill, Suspend
+from .combined import Sequence, Together
 
 FAULTS: tuple[type[Fault], ...] = (
     Kill,
     Suspend,
+    Together,
+    Sequence,
 )
 """In the order in which the catalogue lists them."""
