@@ -105,6 +105,7 @@ SECTIONS: tuple[tuple[str, str, str], ...] = (
     ("After", "injections[].after", ""),
     ("On", "injections[].on", ""),
     ("LogTrigger", "injections[].on.log", ""),
+    ("SyscallTrigger", "injections[].on.syscall", ""),
     ("Selector", "target, attach.NAME, limits.allow[], limits.deny[]", ""),
     ("Cmdline", "target.cmdline", "A glob, or:"),
     ("Limits", "limits", ""),

@@ -15,7 +15,7 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -62,6 +62,8 @@ class _Starting:
         self.asked = asked
         self.reader = reader
         self.status: int | None = None
+        self.listener = -1
+        """That of its filter, once the child has one."""
 
 
 class _Ending:
@@ -94,6 +96,7 @@ class Guardian:
         """Children that could not become their program, until they are reaped: nobody hears of their end."""
         self._ending: _Ending | None = None
         self._end_us: int | None = None
+        self._listeners: list[int] = []
         self._oom = oom.Counter()
         self._done = False
         self._child_ended, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
@@ -211,6 +214,7 @@ class Guardian:
                 stderr=files[1],
                 core_limit=asked.core_limit,
                 keeps_orphans=asked.command,
+                last=_filtered(asked.filter) if asked.filter else None,
             )
         except OSError as error:
             return k.Failed(reason=f"no process could be made: {error.strerror}", target=True)
@@ -228,7 +232,12 @@ class Guardian:
         starting, self._starting = self._starting, None
         if starting is None:
             return
-        report = os.read(starting.reader, 256)
+        with socket.socket(fileno=os.dup(starting.reader)) as line:
+            report, files, _, _ = socket.recv_fds(line, 256, 1, socket.MSG_CMSG_CLOEXEC)
+        if files:
+            # It has its filter, and is about to become the program.
+            starting.listener, self._starting = files[0], starting
+            return
         os.close(starting.reader)
         if report:
             self._forget(starting.who)
@@ -238,11 +247,21 @@ class Guardian:
                 k.Failed(reason=spawn.explain(report, starting.asked.words, starting.asked.cwd), target=True)
             )
         else:
-            self._requests.post(k.Spawned(who=starting.who))
+            self._tell_spawned(starting)
             if not starting.asked.command:
                 self._programs.setdefault(procs.program(starting.who.pid), set()).add(starting.asked.name)
             if starting.status is not None:
                 self._tell_exit(starting.who, starting.asked.name, starting.status, oom=False)
+
+    def _tell_spawned(self, starting: _Starting) -> None:
+        if starting.listener < 0:
+            self._requests.post(k.Spawned(who=starting.who))
+            return
+        # Held by us as well until nobody is left behind it: should croupier die, its calls go on standing still until
+        # everybody was ended, where without a listener they would fail, and the program go on with wrong results.
+        self._requests.post(k.Spawned(who=starting.who, listener=True), [starting.listener])
+        self._listeners = [one for one in self._listeners if not _is_deserted(one)]
+        self._listeners.append(starting.listener)
 
     # --- ending ------------------------------------------------------------------------------------------------------
 
@@ -456,6 +475,28 @@ class Guardian:
             passes += 1
             select.select([self._child_ended], [], [], _PACE_MS / 1_000)
             self._drain()
+
+
+def _filtered(lines: bytes) -> Callable[[socket.socket], None]:
+    """What a child does last: take a filter upon itself, and hand its listener over."""
+    from .trace.warden import listen  # before the fork: a child must not import
+
+    def last(line: socket.socket) -> None:
+        listener, _ = listen(lines)
+        socket.send_fds(line, [b"listener"], [listener])
+        os.close(listener)
+
+    return last
+
+
+def _is_deserted(listener: int) -> bool:
+    """Whether nobody is left who runs under this filter. One that is, is closed."""
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    if not any(event & select.POLLHUP for _, event in poll.poll(0)):
+        return False
+    os.close(listener)
+    return True
 
 
 def _kill(who: Identity) -> None:

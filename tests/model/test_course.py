@@ -90,9 +90,9 @@ def test_an_injection_that_follows_at_once_is_attempted_at_once():
 
 def test_a_log_line_fires_its_injection_once():
     course = in_round(a_plan(OnLog(process="web", match="flush", nth=1, plus_ms=0)))
-    course, commands = advance(course, c.LogSeen(at_ms=400, injection=1))
+    course, commands = advance(course, c.MomentSeen(at_ms=400, injection=1))
     assert attempts(commands) == [1]
-    _, commands = advance(course, c.LogSeen(at_ms=500, injection=1))
+    _, commands = advance(course, c.MomentSeen(at_ms=500, injection=1))
     assert attempts(commands) == []
 
 
@@ -105,7 +105,7 @@ def test_a_trigger_that_never_came_is_given_up_at_the_end():
 
 def test_an_injection_that_was_still_to_come_at_the_end_is_given_up_as_well():
     course = in_round(a_plan(OnLog(process="web", match="flush", nth=1, plus_ms=9_000), lasts_ms=3_000))
-    course, _ = advance(course, c.LogSeen(at_ms=100, injection=1))
+    course, _ = advance(course, c.MomentSeen(at_ms=100, injection=1))
     course, commands = advance(course, c.ClockReached(at_ms=3_000))
     assert [one.injection for one in commands if isinstance(one, c.GiveUp)] == [1]
 
@@ -178,7 +178,7 @@ EVENTS = st.one_of(
     st.builds(c.AllReady, at_ms=st.integers(0, 9_000)),
     st.builds(c.SteadyRead, at_ms=st.integers(0, 9_000), held=st.booleans()),
     st.builds(c.ClockReached, at_ms=st.integers(0, 20_000)),
-    st.builds(c.LogSeen, at_ms=st.integers(0, 9_000), injection=st.integers(1, 4)),
+    st.builds(c.MomentSeen, at_ms=st.integers(0, 9_000), injection=st.integers(1, 4)),
     st.builds(c.Concluded, at_ms=st.integers(0, 9_000), injection=st.integers(1, 4), holds=st.booleans()),
     st.builds(c.Healed, injection=st.integers(1, 4)),
     st.builds(c.AbortSeen, why=st.just("guard")),

@@ -66,10 +66,10 @@ def test_every_event_has_a_tag_of_its_own():
 
 def test_the_tags_are_these_and_old_journals_rely_on_them():
     assert sorted(str(event.__struct_config__.tag) for event in EVENTS) == [
-        "acknowledged", "census", "child-appeared", "child-gone", "disturbed", "due", "guard", "heal-intended",
-        "healed", "injected", "intended", "invariant", "invariant-asked", "not-recovered", "note", "phase",
-        "probe-read", "process-exited", "process-ready", "process-started", "process-state", "promised",
-        "recovered", "refused", "run-ended", "run-started", "sample", "state-seen", "steady-state",
+        "acknowledged", "call-reached", "call-released", "census", "child-appeared", "child-gone", "disturbed", "due",
+        "guard", "heal-intended", "healed", "injected", "intended", "invariant", "invariant-asked", "not-recovered",
+        "note", "phase", "probe-read", "process-exited", "process-ready", "process-started", "process-state",
+        "promised", "recovered", "refused", "run-ended", "run-started", "sample", "state-seen", "steady-state",
         "stop-asked", "workload-ended", "workload-started",
     ]  # fmt: skip
 

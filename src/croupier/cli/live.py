@@ -661,6 +661,8 @@ def _injection_sentence(event: j.Event) -> str:
             whom = ", ".join(_whom(one) for one in event.targets[:6])
             more = f" and {len(event.targets) - 6} more" if len(event.targets) > 6 else ""
             return f"injection {event.injection}: {event.fault}{_because(event.detail)} on {whom}{more}"
+        case j.CallReached():
+            return f"injection {event.injection}: {event.process} (pid {event.pid}) is about to {j.call_said(event)}"
         case j.Concluded():
             result = "rehearsed" if event.rehearsed else event.result
             return f"injection {event.injection}: {result} in {span(event.took_us)}{_because(event.detail)}"

@@ -23,10 +23,12 @@ from ..model.experiment import (
     ExactInjection,
     Experiment,
     LogTrigger,
+    On,
     ProcessSpec,
     Schedule,
     SlowRecovery,
     Stop,
+    SyscallTrigger,
     Window,
     Workload,
     references,
@@ -363,6 +365,11 @@ def _zone_exists(name: str) -> bool:
     return True
 
 
+def _check_on(reading: Reading, found: Mention) -> None:
+    if (found.value.log is None) == (found.value.syscall is None):
+        _note(reading, found, "a moment is exactly one of log and syscall", hint="on: {log: {process: web, match: up}}")
+
+
 _CHECKS: dict[type[Any], Callable[[Reading, Mention], None]] = {
     ProcessSpec: _check_command,
     Workload: _check_command,
@@ -371,6 +378,7 @@ _CHECKS: dict[type[Any], Callable[[Reading, Mention], None]] = {
     Selector: _check_selector,
     Cmdline: _check_cmdline,
     LogTrigger: _check_match,
+    On: _check_on,
     Log: _check_match,
     Collect: _check_collect,
     Http: _check_url,
@@ -421,6 +429,12 @@ def _check_mentions(reading: Reading, root: Node) -> None:
                     _note(reading, found, "attach is for processes that croupier did not start", "process", hint=hint)
                 else:
                     _check_name(reading, found, name, "process", both)
+            case SyscallTrigger(process=name):
+                if name in attached and name not in started:
+                    hint = "only calls of what stands under processes can be stopped"
+                    _note(reading, found, f"croupier did not start {name!r}", "process", hint=hint)
+                else:
+                    _check_name(reading, found, name, "process", started)
             case Log(process=name) | LogTrigger(process=name):
                 if name in attached and name not in started:
                     hint = "only the output of what stands under processes is read"

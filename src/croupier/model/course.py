@@ -17,7 +17,7 @@ import msgspec
 
 from .journal import Outcome, Phase
 from .noun import Noun
-from .plan import AfterInjection, At, Injection, OnLog, Plan
+from .plan import AfterInjection, At, Injection, OnLog, OnSyscall, Plan
 
 STOP_SETTLE_MS = 5_000
 """How long recovery is still watched once somebody asked for a stop."""
@@ -57,8 +57,8 @@ class ClockReached(Happening, frozen=True, kw_only=True):
     """Time went by."""
 
 
-class LogSeen(Happening, frozen=True, kw_only=True):
-    """The log line that an injection waits for was printed."""
+class MomentSeen(Happening, frozen=True, kw_only=True):
+    """What an injection waits for was seen: a log line was printed, a system call is about to be made."""
 
     injection: int
 
@@ -224,12 +224,12 @@ def advance(course: Course, event: Happening) -> Step:
             return _end_early(course, event)
         case ClockReached() if course.phase == "round":
             return _clock(course, event.at_ms)
-        case LogSeen() if course.phase == "round":
-            return _log(course, event)
+        case MomentSeen() if course.phase == "round":
+            return _moment(course, event)
         case Concluded():
-            return _concluded(course, event)
+            return _ended_if_done(*_concluded(course, event))
         case Healed():
-            return msgspec.structs.replace(course, holding=course.holding - {event.injection}), ()
+            return _ended_if_done(msgspec.structs.replace(course, holding=course.holding - {event.injection}), ())
     return _phase_over(course, event)
 
 
@@ -294,11 +294,20 @@ def _time_is_up(course: Course) -> Step:
     return course, (*never, *down)
 
 
-def _log(course: Course, event: LogSeen) -> Step:
+def _ended_if_done(course: Course, commands: tuple[Command, ...]) -> Step:
+    """A round that only waits for what the program does is over when every injection was carried out and healed."""
+    busy = course.pending or course.waiting or course.at_work or course.holding
+    if course.phase != "round" or busy or not course.plan.ends_when_done:
+        return course, commands
+    course, down = _settle(course, "every injection was carried out", course.settle_ms)
+    return course, (*commands, *down)
+
+
+def _moment(course: Course, event: MomentSeen) -> Step:
     if event.injection not in course.waiting or course.time_is_up:
         return course, ()
     trigger = course.injection(event.injection).trigger
-    assert isinstance(trigger, OnLog)
+    assert isinstance(trigger, OnLog | OnSyscall)
     return _schedule(course, event.injection, event.at_ms + trigger.plus_ms, event.at_ms)
 
 

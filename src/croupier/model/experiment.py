@@ -14,7 +14,7 @@ import msgspec
 
 from .arrangement import Arrangement, Volume
 from .errors import ExperimentError
-from .fault import Fault, SignalName
+from .fault import Fault, SignalName, SyscallName
 from .noun import Noun
 from .probe import Probe
 from .target import Selector
@@ -119,11 +119,30 @@ class LogTrigger(Noun, frozen=True, kw_only=True):
     """The how-manieth match is meant."""
 
 
-class On(Noun, frozen=True, kw_only=True):
-    """A moment that the program under test makes: here, a line of its log."""
+class SyscallTrigger(Noun, frozen=True, kw_only=True):
+    """A process is about to make a system call that changes a file; `nth` counts matches from 1.
 
-    log: LogTrigger
+    Calls of its whole tree count, from the moment at which the steady state was seen, over all its restarts. The call
+    stands still until the injection has been carried out, and is done only then, if the process still lives.
+    """
+
+    process: str
+    """Who makes it; a name under `processes`."""
+    call: SyscallName = "any"
+    """Its name, like `fsync`; `any` for every call that changes a file."""
+    nth: Annotated[int, msgspec.Meta(ge=1)] = 1
+    """The how-manieth match is meant."""
+    path: str = ""
+    """A glob over the path that the call is about, or over its last part; all by default."""
+
+
+class On(Noun, frozen=True, kw_only=True):
+    """A moment that the program under test makes: a line of its log, or a system call. Exactly one of the two."""
+
+    log: LogTrigger | None = None
     """The line to wait for."""
+    syscall: SyscallTrigger | None = None
+    """The call to wait for."""
     plus_ms: Ms = msgspec.field(name="plus", default=Ms(0))
     """So long after it."""
 

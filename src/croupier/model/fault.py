@@ -17,6 +17,8 @@ from .units import Ms
 
 SignalName = Annotated[str, msgspec.Meta(pattern=r"^(SIG)?[A-Z][A-Z0-9+]*$", examples=["TERM", "KILL", "USR1"])]
 
+SyscallName = Annotated[str, msgspec.Meta(pattern=r"^[a-z][a-z0-9_]{1,31}$", examples=["fsync", "rename", "any"])]
+
 
 ENDING = frozenset({"KILL", "TERM", "INT", "QUIT", "HUP", "ABRT"})
 """Signals by which programs are told to end, whether or not they take their time over it."""

@@ -319,6 +319,37 @@ class StopAsked(Event, tag="stop-asked", frozen=True, kw_only=True):
     by: str
 
 
+class CallReached(Event, tag="call-reached", frozen=True, kw_only=True):
+    """A process is about to make the system call that an injection waits for. It stands still meanwhile."""
+
+    injection: int
+    process: str
+    pid: int
+    call: str
+    nth: int
+    """The how-manieth call that changes a file it is, of this process's tree, since the steady state was seen."""
+    path: str = ""
+    path2: str = ""
+    offset: int | None = None
+    length: int | None = None
+
+
+def call_said(event: CallReached) -> str:
+    """The call in a few words, for people."""
+    second = f" → {event.path2}" if event.path2 else ""
+    where = f" at {event.offset}" if event.offset is not None else ""
+    much = f", {event.length} bytes" if event.length is not None else ""
+    return f"{event.call} {event.path}{second}{where}{much}"
+
+
+class CallReleased(Event, tag="call-released", frozen=True, kw_only=True):
+    """A call that stood still for an injection may go on, or its process is no more."""
+
+    injection: int
+    held_us: int
+    why: str
+
+
 class Noted(Event, tag="note", frozen=True, kw_only=True):
     """Something a reader should know; `trouble` marks what weakens the evidence."""
 
@@ -338,5 +369,6 @@ AnyEvent = (
     RunStarted | PhaseEntered | Promised | ProcessStarted | ProcessMoved | ProcessReady | ProcessExited | ChildAppeared
     | ChildGone | StateSeen | WorkloadStarted | WorkloadEnded | Acknowledged | ProbeRead | SteadyStateRead | Due
     | InjectionRefused | Intended | Concluded | HealIntended | Healed | Disturbed | Recovered | NotRecovered
-    | CensusTaken | Sampled | GuardTripped | InvariantRead | InvariantAsked | StopAsked | Noted | RunEnded
+    | CallReached | CallReleased | CensusTaken | Sampled | GuardTripped
+    | InvariantRead | InvariantAsked | StopAsked | Noted | RunEnded
 )  # fmt: skip

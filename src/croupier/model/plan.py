@@ -14,7 +14,7 @@ import msgspec
 
 from .choice import ChoiceStream
 from .errors import ExperimentError
-from .experiment import After, BlastRadius, Experiment, On
+from .experiment import After, BlastRadius, Experiment, LogTrigger, On, SyscallTrigger
 from .fault import Fault
 from .noun import Noun
 from .target import Selector
@@ -57,7 +57,22 @@ class OnLog(Noun, tag="on-log", tag_field="trigger", frozen=True, kw_only=True):
         return f"when {self.process} prints /{self.match}/ (no. {self.nth}){later}"
 
 
-Trigger = At | AfterInjection | OnLog
+class OnSyscall(Noun, tag="on-syscall", tag_field="trigger", frozen=True, kw_only=True):
+    """So many milliseconds after the n-th matching system call of a process was about to be made."""
+
+    process: str
+    call: str
+    nth: int
+    path: str
+    plus_ms: int
+
+    def __str__(self) -> str:
+        later = f", plus {self.plus_ms / 1000:g} s" if self.plus_ms else ""
+        what = "a call that changes a file" if self.call == "any" else self.call
+        return f"before {self.process} makes {what}{f' on {self.path}' if self.path else ''} (no. {self.nth}){later}"
+
+
+Trigger = At | AfterInjection | OnLog | OnSyscall
 
 
 class Injection(Noun, frozen=True, kw_only=True):
@@ -82,6 +97,9 @@ class Plan(Noun, frozen=True, kw_only=True):
     lasts_ms: int
     """From the steady state to the end of the round; triggers that have not come by then never fire."""
     injections: tuple[Injection, ...]
+    ends_when_done: bool = False
+    """There is no schedule, and something waits for what the program does: the round ends with the last injection, and
+    after `lasts_ms` at the latest."""
 
 
 def draw_plan(experiment: Experiment, seed: int) -> Plan:
@@ -98,6 +116,7 @@ def draw_plan(experiment: Experiment, seed: int) -> Plan:
         blast_radius=experiment.blast_radius,
         lasts_ms=_lasts_ms(experiment, injections),
         injections=injections,
+        ends_when_done=experiment.schedule is None and _waits(injections),
     )
 
 
@@ -154,10 +173,13 @@ def _moment(moment: After | On | None, at: str) -> Trigger:
     match moment:
         case After():
             return AfterInjection(injection=moment.injection, plus_ms=int(moment.plus_ms))
-        case On():
-            log = moment.log
+        case On(log=LogTrigger() as log):
             return OnLog(process=log.process, match=log.match, nth=log.nth, plus_ms=int(moment.plus_ms))
-        case None:
+        case On(syscall=SyscallTrigger() as one):
+            return OnSyscall(
+                process=one.process, call=one.call, nth=one.nth, path=one.path, plus_ms=int(moment.plus_ms)
+            )
+        case _:
             raise ExperimentError("an injection needs a trigger", at=at, hint="give one of at, after, on")
 
 
@@ -217,9 +239,14 @@ def _lasts_ms(experiment: Experiment, injections: tuple[Injection, ...]) -> int:
                 known[follower] = known[trigger.injection] + trigger.plus_ms
     ends = [known[one.number] + _takes_ms(one.fault) for one in injections if one.number in known]
     floor = int(experiment.schedule.for_ms) if experiment.schedule else 0
-    if any(isinstance(one.trigger, OnLog) for one in injections) and not floor:
+    if _waits(injections) and not floor:
         floor = 60_000
     return max([floor, *(end + 1 for end in ends)])
+
+
+def _waits(injections: tuple[Injection, ...]) -> bool:
+    """Whether anything waits for what the program does."""
+    return any(isinstance(one.trigger, OnLog | OnSyscall) for one in injections)
 
 
 def _takes_ms(fault: Fault) -> int:

@@ -248,6 +248,12 @@ class Story:
                 self.strikes.append(strike)
                 whom = ", ".join(f"{one.role or one.name} {one.who}" for one in event.targets[:6])
                 self._tell(event.at_us, f"{event.fault} ({event.detail}) on {whom}", event.injection)
+            case j.CallReached():
+                whose = f"{event.process} (pid {event.pid})"
+                self._tell(event.at_us, f"{whose} is about to {j.call_said(event)}", event.injection)
+            case j.CallReleased():
+                held = f"the call goes on after {event.held_us / 1000:.1f} ms: {event.why}"
+                self._tell(event.at_us, held, event.injection)
             case j.Concluded():
                 said = "rehearsed" if event.rehearsed else event.result
                 self._tell(event.at_us, f"{said}{_because(event.detail)}", event.injection)

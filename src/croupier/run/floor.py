@@ -23,6 +23,7 @@ from .host import Host
 from .loop import Loop
 
 if TYPE_CHECKING:
+    from .calls import CallWatch
     from .view import RoundView
 
 MOST_ALIKE = 100
@@ -56,6 +57,8 @@ class Floor:
     """The terminal, reading along."""
     broke: Callable[[str], None]
     """We broke: end the round, heal, and say so."""
+    calls: CallWatch | None = None
+    """Whose system calls are watched; set once the floor is there."""
     phase: j.Phase = "starting"
     _said: Counter[str] = field(default_factory=Counter, init=False)
 

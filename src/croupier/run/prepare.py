@@ -34,6 +34,8 @@ class Options(Noun, frozen=True, kw_only=True):
     replay_of: str = ""
     plugins: tuple[str, ...] = ()
     argv: tuple[str, ...] = ()
+    record_calls: tuple[str, ...] = ()
+    """Processes of which every call that changes a file is written to `artifacts/calls.jsonl`."""
 
 
 def refuse_what_cannot_be(plan: Plan, catalogue: Catalogue) -> None:

@@ -158,6 +158,7 @@ class Processes:
                 stdout=pipes["out"][1],
                 stderr=pipes["err"][1],
                 core_limit=floor.experiment.collect.cores,
+                filter=floor.calls.filter_for(name) if floor.calls else b"",
             )
         except TargetError:
             for read, _ in pipes.values():
@@ -166,6 +167,8 @@ class Processes:
         finally:
             for _, write in pipes.values():
                 os.close(write)
+        if floor.calls and (listener := floor.keeper.take_listener(who)) >= 0:
+            floor.calls.started(name, who, listener)
         for stream, (read, _) in pipes.items():
             self._drain(read, self._sinks[f"{name}.{stream}"])
         return who
@@ -478,7 +481,7 @@ class Processes:
             if pattern.search(text):
                 seen += 1
                 if seen == trigger.nth:
-                    self._floor.tell(c.LogSeen(at_ms=self._floor.now_ms, injection=number))
+                    self._floor.tell(c.MomentSeen(at_ms=self._floor.now_ms, injection=number))
 
         for stream in ("out", "err"):
             sink = self._sinks.get(f"{trigger.process}.{stream}")

@@ -41,6 +41,7 @@ from ..supervise.keeper import Exited, GuardianGone, HealedLate, Keeper
 from ..supervise.running import registered_in, state_home
 from ..system.clock import now_us
 from .arrangements import refuse_arrangements, set_up
+from .calls import CallWatch, refuse_calls
 from .floor import Floor
 from .host import LiveHost, Rehearsal
 from .loop import Loop
@@ -83,6 +84,7 @@ def run_round(
     """
     refuse_what_cannot_be(plan, catalogue)
     refuse_arrangements(loaded.experiment)
+    refuse_calls(plan, loaded.experiment, options.record_calls)
     run = new_run_dir(Path(options.out), plan.title, plan.seed)
     with _ours_to_write(run):
         run.experiment.write_bytes(loaded.source)
@@ -179,6 +181,7 @@ class Round:
                 listen=listen,
                 broke=self.broke,
             )
+            self.floor.calls = self._calls = CallWatch(self.floor, options.record_calls)
             self._watch = Watch(self.floor)
             on_error.callback(self._watch.close)
             view.look_through(self._watch, catalogue)
@@ -256,6 +259,8 @@ class Round:
 
     def tell(self, event: c.Happening) -> None:
         """Hand something to the course, and do what it commands; what comes up meanwhile waits its turn."""
+        if isinstance(event, c.Concluded):
+            self._calls.released(event.injection)
         self._told.append(event)
         if self._telling:
             return
@@ -296,6 +301,7 @@ class Round:
             case c.StartWorkload():
                 self.floor.view.remember_baseline()
                 self.floor.record(self._promise())
+                self._calls.begin()
                 self._processes.start_workload()
                 self._watch.guard_against()
             case c.Attempt():
@@ -448,7 +454,9 @@ class Round:
         steps: tuple[Callable[[], None], ...] = (
             self._strikes.heal_now,
             self._watch.close,
+            self._calls.close,
             lambda: left.extend(self._end_all()),
+            self._calls.let_go,
         )
         for step in steps:
             try:

@@ -114,6 +114,9 @@ class Strike:
             sent = False
             try:
                 sent = signals.send(who, name)
+                if sent and name != "KILL" and self._floor.calls:
+                    # A call that stands still hears no signal but that one.
+                    self._floor.calls.released(self.number, f"{name} was sent")
             finally:
                 if not sent and not before:
                     self.reached.discard(who)

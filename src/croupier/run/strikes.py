@@ -90,7 +90,9 @@ class Strikes:
         )
         plain = floor.plan.injections[number - 1].fault
         floor.record(j.Intended(injection=number, fault=plain.kind, detail=plain.said, targets=struck))
-        self._watch.about_to_strike(number, permit, lasting=plain.lasting_ms > 0, reached=strike.reached.__contains__)
+        self._watch.about_to_strike(
+            number, permit, lasting=plain.lasting_ms > 0 and not plain.ends, reached=strike.reached.__contains__
+        )
         strike.decided_us = decided_us = now_us()
 
         def act() -> None:

@@ -65,6 +65,8 @@ class SpawnAsked(Message, tag="spawn", frozen=True, kw_only=True):
     env: dict[bytes, bytes]
     cwd: str
     core_limit: bool = False
+    filter: bytes = b""
+    """The seccomp filter that it runs under, whose listener comes back with the answer; none by default."""
     command: bool = False
     """It is asked something and ends, rather than being a part of the program: what it orphans falls to itself as
     long as it lives, so that its tree holds everything that it started."""
@@ -122,9 +124,10 @@ class Done(Message, tag="done", frozen=True, kw_only=True):
 
 
 class Spawned(Message, tag="spawned", frozen=True, kw_only=True):
-    """It runs."""
+    """It runs. With `listener`, that of its filter travels with this message."""
 
     who: Identity
+    listener: bool = False
 
 
 class Failed(Message, tag="failed", frozen=True, kw_only=True):
@@ -201,6 +204,7 @@ class Keeper:
         self._spawned: dict[Identity, str] = {}
         self._waiting: dict[str, Callable[[Exited], None]] = {}
         """Who wants to hear of the end of a command, by its name."""
+        self._listeners: dict[Identity, int] = {}
         self._before = frozenset(procs.children(os.getpid()))
         """Our children from before the round."""
         self._clean = True
@@ -278,17 +282,22 @@ class Keeper:
         stdout: int,
         stderr: int,
         core_limit: bool = False,
+        filter: bytes = b"",
     ) -> Identity:
         """Start a process of the round as the guardian's child, in a session of its own. Takes a few milliseconds.
 
-        `stdout` and `stderr` are descriptors, which stay the caller's. Raises TargetError with the reason when it
-        cannot be started, HarnessError when the guardian is gone.
+        With a seccomp `filter`, `take_listener` has its listener. `stdout` and `stderr` are descriptors, which stay the
+        caller's. Raises TargetError with the reason when it cannot be started, HarnessError when the guardian is gone.
         """
-        asked = _spawn_asked(name, argv, env, cwd, core_limit=core_limit)
+        asked = _spawn_asked(name, argv, env, cwd, core_limit=core_limit, filter=filter)
         answer = self._must(asked, (stdout, stderr))
         assert isinstance(answer, Spawned)
         self._spawned[answer.who] = name
         return answer.who
+
+    def take_listener(self, who: Identity) -> int:
+        """The listener of a process that was started under a filter; it is the caller's from then on. -1 for none."""
+        return self._listeners.pop(who, -1)
 
     def spawn_command(
         self,
@@ -453,6 +462,8 @@ class Keeper:
                 end_us = now_us() + int(_ANSWER_WITHIN_S * 1e6)
                 while True:
                     for answer in self._requests.receive(_ANSWERS, wait_s=max(0.0, (end_us - now_us()) / 1e6)):
+                        if isinstance(answer, Spawned) and answer.listener and self._requests.files:
+                            self._listeners[answer.who] = self._requests.files.pop(0)
                         return answer
                     if self._requests.ended or now_us() >= end_us:
                         raise OSError("it ended" if self._requests.ended else "it does not answer")
@@ -498,9 +509,17 @@ class Wire:
         finally:
             self._socket.setblocking(False)
 
-    def post(self, message: Message) -> None:
-        """Send without ever waiting: what does not fit now goes out by `flush`."""
-        self._out += _framed(self._encode(message))
+    def post(self, message: Message, files: Sequence[int] = ()) -> None:
+        """Send without ever waiting: what does not fit now goes out by `flush`. Descriptors go with the first byte."""
+        data = _framed(self._encode(message))
+        if files and not self._out:
+            rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", files))]
+            try:
+                data = data[self._socket.sendmsg([data], rights, socket.MSG_NOSIGNAL) :]
+            except OSError:
+                # Nobody reads any more; the end of the other direction says so too.
+                return
+        self._out += data
         self.flush()
 
     def flush(self) -> None:
@@ -600,6 +619,7 @@ def _spawn_asked(
     cwd: str,
     *,
     core_limit: bool = False,
+    filter: bytes = b"",
     command: bool = False,
 ) -> SpawnAsked:
     return SpawnAsked(
@@ -608,6 +628,7 @@ def _spawn_asked(
         env={os.fsencode(key): os.fsencode(value) for key, value in env.items()},
         cwd=cwd,
         core_limit=core_limit,
+        filter=filter,
         command=command,
     )
 

@@ -9,7 +9,8 @@ import fcntl
 import os
 import resource
 import signal
-from collections.abc import Mapping, Sequence
+import socket
+from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
 from . import kernel
@@ -26,6 +27,7 @@ def start(
     stderr: int,
     core_limit: bool = False,
     keeps_orphans: bool = False,
+    last: Callable[[socket.socket], None] | None = None,
 ) -> tuple[int, int]:
     """Fork and exec. Returns the pid and a descriptor that tells how it went.
 
@@ -34,9 +36,11 @@ def start(
 
     The child dies by SIGKILL when the caller does, its stdin is empty, every signal has its default disposition and
     none is blocked. `core_limit` raises the soft limit of core dumps to the hard one. With
-    `keeps_orphans` whatever daemonises below it stays below it for as long as it lives.
+    `keeps_orphans` whatever daemonises below it stays below it for as long as it lives. `last` is called in the child
+    right before it becomes the program, with the line that the descriptor is the other end of.
     """
-    reader, writer = os.pipe()
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    reader, writer = ours.detach(), theirs.detach()
     parent = os.getpid()
     try:
         pid = os.fork()
@@ -45,7 +49,7 @@ def start(
         os.close(writer)
         raise
     if pid == 0:
-        _become(argv, env, cwd, stdout, stderr, core_limit, keeps_orphans, writer, parent)
+        _become(argv, env, cwd, stdout, stderr, core_limit, keeps_orphans, last, writer, parent)
     os.close(writer)
     return pid, reader
 
@@ -57,6 +61,8 @@ def explain(report: bytes, argv: Sequence[str], cwd: str) -> str:
     stage, _, number = report.decode(errors="replace").partition(" ")
     code = int(number) if number.isdigit() else 0
     program = argv[0] if argv else ""
+    if stage == "filter":
+        return f"its calls cannot be watched here: {os.strerror(code)}"
     if stage == "chdir":
         return f"the working directory {cwd!r} cannot be entered: {os.strerror(code)}"
     if code == 2:
@@ -78,10 +84,12 @@ def _become(
     stderr: int,
     core_limit: bool,
     keeps_orphans: bool,
+    last: Callable[[socket.socket], None] | None,
     writer: int,
     parent: int,
 ) -> NoReturn:
     stage = "prepare"
+    line: socket.socket | None = None
     try:
         kernel.set_parent_death_signal(signal.SIGKILL)
         # Our maker may have died before the line above took hold.
@@ -101,17 +109,25 @@ def _become(
         if core_limit:
             _, hard = resource.getrlimit(resource.RLIMIT_CORE)
             resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
-        writer = _place(stdout, stderr, writer)
+        line = socket.socket(fileno=_place(stdout, stderr, writer))
         stage = "chdir"
         os.chdir(cwd or ".")
+        if last is not None:
+            stage = "filter"
+            last(line)
         stage = "exec"
         os.execvpe(argv[0], list(argv), dict(env))
     except OSError as error:
-        os.write(writer, f"{stage} {error.errno}".encode())
+        # Sent and not written: under a filter a write would stand still.
+        _tell(line, writer, f"{stage} {error.errno}")
     except BaseException:
-        os.write(writer, f"{stage} 0".encode())
+        _tell(line, writer, f"{stage} 0")
     finally:
         os._exit(127)
+
+
+def _tell(line: socket.socket | None, writer: int, report: str) -> None:
+    (line or socket.socket(fileno=writer)).send(report.encode())
 
 
 def _place(stdout: int, stderr: int, writer: int) -> int:

@@ -257,7 +257,7 @@ def workload(order: dict[str, Any], files: list[int], line: socket.socket, paren
         os.chdir(order["cwd"])
         stage = b"filter"
         if order["mode"] == "notify":
-            listener, bare = _listen(order["filter"])
+            listener, bare = listen(order["filter"])
             socket.send_fds(line, [b"listener %d" % bare], [listener])
             os.close(listener)
         elif order["mode"] == "trace":
@@ -303,7 +303,7 @@ def _default_signals() -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
-def _listen(lines: bytes) -> tuple[int, bool]:
+def listen(lines: bytes) -> tuple[int, bool]:
     """Install the filter and get its listener, and whether privileges were given up for it."""
     try:
         # Since Linux 5.19 a signal no longer takes back a call that we have been told of.

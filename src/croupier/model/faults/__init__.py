@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from ..fault import Fault, Kill, Suspend
 from .combined import Sequence, Together
+from .syscall import Syscall
 
 FAULTS: tuple[type[Fault], ...] = (
     Kill,
     Suspend,
+    Syscall,
     Together,
     Sequence,
 )

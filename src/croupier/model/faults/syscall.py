@@ -1,0 +1,63 @@
+"""System calls that go wrong, as data."""
+
+from __future__ import annotations
+
+from typing import Annotated, ClassVar, Literal
+
+import msgspec
+
+from ..fault import Fault, SyscallName
+from ..noun import Noun
+from ..units import Ms
+
+ErrorName = Annotated[str, msgspec.Meta(pattern=r"^E[A-Z0-9]{1,15}$", examples=["ENOSPC", "EIO"])]
+Doing = Literal["fail", "delay", "short", "torn", "lie", "freeze", "kill"]
+FileKind = Literal["file", "dir", "socket", "pipe", "any"]
+
+
+class Syscall(Fault, Noun, tag="syscall", tag_field="fault", frozen=True, kw_only=True):
+    """Have system calls of a process go wrong, for a while: fail, take their time, do a part, or only seem to be done.
+
+    The target, and all that it starts, must be a process that croupier starts: its calls are watched from its start
+    on. `fail` returns `errno`; `delay` holds the call; `short` writes the first `bytes` and says so; `torn` writes them
+    and ends the process; `lie` says that it was done (an `fsync` that synced nothing); `freeze` has the call stand
+    still until the fault is healed; `kill` ends the process before the call.
+    """
+
+    kind: ClassVar[str] = "syscall"
+
+    for_ms: Ms = msgspec.field(name="for")
+    """For how long calls go wrong."""
+    do: Doing
+    """What becomes of a call."""
+    call: SyscallName | tuple[SyscallName, ...] = "any"
+    """Which call, or which of several; `any` for every call that changes a file."""
+    errno: ErrorName = "EIO"
+    """With `fail`: the error."""
+    delay_ms: Ms = msgspec.field(name="delay", default=Ms(200))
+    """With `delay`: how long each call is held."""
+    bytes: Annotated[int, msgspec.Meta(ge=0)] = 1
+    """With `short` and `torn`: how many are written."""
+    path: str = ""
+    """A glob over the path that the call is about, or over its last part; all by default."""
+    on: FileKind = msgspec.field(name="file_kind", default="any")
+    """What the call must be about."""
+    nth: Annotated[int, msgspec.Meta(ge=1)] = 1
+    """The first match that goes wrong, counted from the beginning of the fault."""
+    every: Annotated[int, msgspec.Meta(ge=0)] = 1
+    """After that every so-manieth; 0 for that one alone."""
+
+    @property
+    def lasting_ms(self) -> int:
+        """For how long calls go wrong, in ms."""
+        return self.for_ms
+
+    @property
+    def ends(self) -> bool:
+        """Whether a call that goes wrong ends its process."""
+        return self.do in ("kill", "torn")
+
+    @property
+    def calls(self) -> tuple[str, ...]:
+        """The calls that are meant."""
+        return (self.call,) if isinstance(self.call, str) else self.call

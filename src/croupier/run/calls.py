@@ -1,0 +1,338 @@
+"""The system calls of a round's processes: watched where an injection or a fault needs it, and nowhere else.
+
+A watched process is started under a seccomp filter, and each of its calls that changes a file stands still until it is
+answered here, on a thread of its own. For a trigger it stands still until the injection has been carried out.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from ..model import course as c
+from ..model import journal as j
+from ..model.errors import ExperimentError, Refused
+from ..model.experiment import Experiment
+from ..model.faults.combined import single
+from ..model.faults.syscall import Syscall
+from ..model.plan import Injection, OnSyscall, Plan
+from ..model.target import Identity, Selector
+from ..system import call_rules, procs
+from ..system.clock import now_us
+from ..trace import GO, MUTATING, SENDING, Call, lacks
+from ..trace import acts as a
+from ..trace import filter as filters
+from ..trace.book import Book
+from ..trace.listener import Listener
+from ..trace.table import REFUSED, machine
+from .floor import Floor
+
+HELD_MS = 5_000
+"""How long a call stands still for an injection at the most, beside what that needs for itself."""
+RECORD = "calls.jsonl"
+_FREEZE_MS = 3_600_000
+_NO_FILE = ("/dev/", "/proc/", "/sys/")
+
+
+class RecordedCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One line of `artifacts/calls.jsonl`."""
+
+    n: int
+    """The how-manieth of its process's tree, from 1, since the steady state was seen."""
+    process: str
+    pid: int
+    call: str
+    kind: str
+    path: str = ""
+    path2: str = ""
+    offset: int | None = None
+    length: int | None = None
+
+
+@dataclass(eq=False)
+class _Waiting:
+    """A trigger that has not come yet."""
+
+    injection: Injection
+    trigger: OnSyscall
+    seen: int = 0
+
+
+@dataclass(eq=False)
+class _Held:
+    """A call that stands still for an injection."""
+
+    injection: int
+    since_us: int
+    over: threading.Event = field(default_factory=threading.Event)
+    why: str = ""
+
+
+def watched_processes(plan: Plan, experiment: Experiment, recorded: Iterable[str] = ()) -> frozenset[str]:
+    """The processes whose calls must be watched in this round."""
+    wanted = set(recorded)
+    for injection in plan.injections:
+        if isinstance(injection.trigger, OnSyscall):
+            wanted.add(injection.trigger.process)
+        parts = injection.fault.parts or (injection,)
+        for part in parts:
+            target: Selector = getattr(part, "target", None) or injection.target
+            if isinstance(part.fault, Syscall):
+                # A target that is not told by its name may turn out to be anybody's.
+                wanted |= {target.process} if target.process else set(experiment.processes)
+    return frozenset(wanted & set(experiment.processes))
+
+
+def refuse_calls(plan: Plan, experiment: Experiment, recorded: Iterable[str] = ()) -> None:
+    """See that every call that is named is one that can be stopped, and that this machine can.
+
+    Raises ExperimentError or Refused before anything is touched.
+    """
+    for name in _named(plan):
+        if name not in ("any", *MUTATING, *SENDING):
+            raise ExperimentError(
+                f"the call {name!r} cannot be stopped",
+                at="call",
+                hint=f"one of any, {', '.join(sorted(MUTATING | SENDING))}",
+            )
+    if watched_processes(plan, experiment, recorded) and (lack := lacks("seccomp")):
+        raise Refused(
+            f"system calls cannot be watched in a round here: {lack}", hint="`croupier doctor` says what would help"
+        )
+
+
+def _named(plan: Plan) -> Iterable[str]:
+    for injection in plan.injections:
+        if isinstance(injection.trigger, OnSyscall):
+            yield injection.trigger.call
+        for fault in single(injection.fault):
+            if isinstance(fault, Syscall):
+                yield from fault.calls
+
+
+class CallWatch:
+    """Everybody in this round whose calls are watched."""
+
+    def __init__(self, floor: Floor, recorded: tuple[str, ...] = ()) -> None:
+        self._floor = floor
+        self._watched = watched_processes(floor.plan, floor.experiment, recorded)
+        self._recorded = frozenset(recorded)
+        self._names = MUTATING | (frozenset(_named(floor.plan)) & SENDING)
+        self._counts: dict[str, int] = {}
+        self._waiting = [
+            _Waiting(injection=one, trigger=floor.view.bind(one.trigger))
+            for one in floor.plan.injections
+            if isinstance(one.trigger, OnSyscall)
+        ]
+        self._held: dict[int, _Held] = {}
+        self._striking: dict[int, call_rules.Rule] = {}
+        self._serving: list[tuple[threading.Thread, Listener, int]] = []
+        self._lock = threading.Lock()
+        self._counting = False
+        self._over = False
+        self._file: Any = None
+        self._forget = call_rules.when_lifted(self._hurry)
+        if self._recorded:
+            self._file = (Path(floor.run.artifacts) / RECORD).open("wb")
+
+    def filter_for(self, process: str) -> bytes:
+        """The filter that a process is started under; b"" for one that is not watched."""
+        if process not in self._watched or (kind := machine()) is None:
+            return b""
+        return filters.program(kind, self._names, REFUSED, filters.NOTIFY)
+
+    def begin(self) -> None:
+        """The steady state was seen: calls count from now on."""
+        self._counting = True
+
+    def started(self, process: str, who: Identity, listener: int) -> None:
+        """Serve the calls of a process that was started under a filter."""
+        kind = machine()
+        assert kind is not None
+        book = Book(kind, self._names)
+        serving = Listener(
+            book,
+            listener,
+            lambda call: self._on_call(process, call),
+            on_kill=self._kill,
+            hurried=True,
+        )
+        call_rules.watch(who)
+
+        def serve() -> None:
+            try:
+                serving.serve()
+            except Exception as problem:
+                why = f"the calls of {process} are not served: {problem}"
+                self._floor.loop.post(lambda: self._floor.broke(why))
+
+        thread = self._floor.loop.thread(serve, f"croupier-calls-{process}")
+        self._serving.append((thread, serving, listener))
+
+    def released(self, injection: int, why: str = "it was carried out") -> None:
+        """An injection is over, or has done what the process must go on for: its call may go on. From any thread."""
+        held = self._held.pop(injection, None)
+        if held is not None:
+            held.why = why
+            held.over.set()
+
+    def close(self) -> None:
+        """Every call that is held goes on. Call it when nothing is disturbed any more, before the processes end."""
+        self._over = True
+        self._forget()
+        for number in list(self._held):
+            self.released(number, "the round is over")
+        self._hurry()
+
+    def let_go(self) -> None:
+        """The processes have ended: nobody is left to serve."""
+        for thread, serving, listener in self._serving:
+            thread.join(timeout=2)
+            if not thread.is_alive():
+                serving.close()
+                os.close(listener)
+        self._serving = []
+        if self._file is not None:
+            self._file.close()
+
+    # On the threads that serve.
+
+    def _on_call(self, process: str, call: Call) -> a.Act:
+        if self._over or not self._counting:
+            return GO
+        changes = _changes_a_file(call)
+        number = 0
+        if changes:
+            with self._lock:
+                number = self._counts[process] = self._counts.get(process, 0) + 1
+            if process in self._recorded:
+                self._write(process, call, number)
+        for waiting in list(self._waiting):
+            trigger = waiting.trigger
+            if trigger.process == process and _matches(call, (trigger.call,), trigger.path, changes):
+                self._count(waiting, process, call, number)
+        return self._ruled(call, changes)
+
+    def _count(self, waiting: _Waiting, process: str, call: Call, number: int) -> None:
+        with self._lock:
+            waiting.seen += 1
+            if waiting.seen != waiting.trigger.nth:
+                return
+            self._waiting.remove(waiting)
+        self._reach(waiting, process, call, number)
+
+    def _reach(self, waiting: _Waiting, process: str, call: Call, number: int) -> None:
+        """Have the course told, and the call stand still until the injection was carried out."""
+        injection, floor = waiting.injection.number, self._floor
+        held = _Held(injection=injection, since_us=now_us())
+        holds = waiting.trigger.plus_ms == 0
+        if holds:
+            self._held[injection] = held
+        event = j.CallReached(
+            injection=injection, process=process, pid=call.pid, call=call.name, nth=number, path=call.path,
+            path2=call.path2, offset=call.offset, length=call.length,
+        )  # fmt: skip
+
+        def tell() -> None:
+            floor.record(event)
+            floor.tell(c.MomentSeen(at_ms=floor.now_ms, injection=injection))
+
+        floor.loop.post(tell)
+        if not holds:
+            return
+        most_ms = HELD_MS + waiting.injection.fault.busy_ms
+        if not held.over.wait(most_ms / 1_000):
+            self._held.pop(injection, None)
+            held.why = f"the injection was not carried out within {most_ms / 1_000:g} s"
+        self._tell_released(held, now_us() - held.since_us)
+
+    def _tell_released(self, held: _Held, held_us: int) -> None:
+        def tell() -> None:
+            self._floor.record(j.CallReleased(injection=held.injection, held_us=held_us, why=held.why))
+
+        self._floor.loop.post(tell)
+
+    def _ruled(self, call: Call, changes: bool) -> a.Act:
+        """What the rules in force say of it; the first that strikes decides."""
+        who: Identity | None = None
+        for rule in call_rules.in_force():
+            fault: Syscall = rule.fault
+            if not _matches(call, fault.calls, fault.path, changes) or not _is_of(call, fault.on):
+                continue
+            who = who or procs.identity(call.pid)
+            if who is not None and rule.covers(who) and rule.strikes():
+                self._striking[call.tid] = rule
+                return _act(fault)
+        return GO
+
+    def _kill(self, call: Call) -> bool:
+        """End the process that makes a call, by the hands of the injection whose rule says so."""
+        rule, who = self._striking.pop(call.tid, None), procs.identity(call.pid)
+        return rule is not None and who is not None and rule.kill(who)
+
+    def _write(self, process: str, call: Call, number: int) -> None:
+        line = RecordedCall(
+            n=number, process=process, pid=call.pid, call=call.name, kind=call.kind, path=call.path, path2=call.path2,
+            offset=call.offset, length=call.length,
+        )  # fmt: skip
+        self._file.write(msgspec.json.encode(line) + b"\n")
+        self._file.flush()
+
+    def _hurry(self) -> None:
+        for thread, serving, _ in list(self._serving):
+            if thread.is_alive():
+                serving.hurry()
+
+
+def read_record(path: Path) -> list[RecordedCall]:
+    """What `artifacts/calls.jsonl` holds; a last line that was cut is left out."""
+    found = []
+    for line in path.read_bytes().splitlines():
+        try:
+            found.append(msgspec.json.decode(line, type=RecordedCall))
+        except msgspec.MsgspecError:
+            continue
+    return found
+
+
+def _changes_a_file(call: Call) -> bool:
+    """Whether it is about something in a file system that is there to stay."""
+    path = call.path
+    return bool(path) and call.kind not in ("other", "output") and not path.startswith(_NO_FILE)
+
+
+def _matches(call: Call, names: tuple[str, ...], path: str, changes: bool) -> bool:
+    if not (call.name in names or ("any" in names and changes)):
+        return False
+    return not path or any(_is_like(one, path) for one in (call.path, call.path2) if one)
+
+
+def _is_like(path: str, glob: str) -> bool:
+    return fnmatchcase(path, glob) or fnmatchcase(path.rpartition("/")[2], glob)
+
+
+def _is_of(call: Call, kind: str) -> bool:
+    return kind == "any" or call.file_kind == kind or (kind == "pipe" and call.file_kind == "fifo")
+
+
+_ACTS: dict[str, Callable[[Syscall], a.Act]] = {
+    "fail": lambda fault: a.Fail(errno=getattr(errno, fault.errno)),
+    "delay": lambda fault: a.Delay(delay_ms=int(fault.delay_ms)),
+    "short": lambda fault: a.Short(length=fault.bytes),
+    "torn": lambda fault: a.Torn(length=fault.bytes),
+    "lie": lambda fault: a.Lie(),
+    "freeze": lambda fault: a.Delay(delay_ms=_FREEZE_MS),
+    "kill": lambda fault: a.KILL,
+}
+
+
+def _act(fault: Syscall) -> a.Act:
+    return _ACTS[fault.do](fault)
