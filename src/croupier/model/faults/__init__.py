@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from ..fault import Fault, Kill, Suspend
 from .combined import Sequence, Together
+from .network import DelayQueries, Mutate, Network
 from .syscall import Syscall
 
 FAULTS: tuple[type[Fault], ...] = (
     Kill,
     Suspend,
     Syscall,
+    Network,
+    DelayQueries,
+    Mutate,
     Together,
     Sequence,
 )
