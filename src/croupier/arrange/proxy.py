@@ -52,7 +52,8 @@ class ProxyArranger:
     def set_up(self, name: str, spec: Proxy, value: str, hands: Hands) -> None:
         """Start it, and see that it answers."""
         try:
-            listen, to = address(spec.listen or value), address(spec.to)
+            # `value` has the port that was picked, where none was asked for.
+            listen, to = address(value), address(spec.to)
         except ValueError as problem:
             raise OSError(None, str(problem)) from problem
         if len(os.fsencode(listen.path)) > _LONGEST_PATH:
