@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import find
 import numbers_only
+import proxy
 import signals
 import start
 import steady
@@ -28,6 +29,7 @@ MEASURES: tuple[Callable[[], Iterator[Row]], ...] = (
     steady.measure,
     numbers_only.measure,
     start.measure,
+    proxy.measure,
 )
 
 

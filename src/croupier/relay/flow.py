@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .server import Relay
 
 _AT_ONCE = 1 << 18
+_SMALL = 1 << 12
 _MOST_QUEUED = 8 << 20
 """Whoever sends more than this into a slow connection waits, as on a real one."""
 _buffer = memoryview(bytearray(_AT_ONCE))
@@ -68,6 +69,7 @@ class Flow:
             self._through(bytes(_buffer[:count]))
         else:
             self.link.turn = self.direction
+            self.link.relay.expects_answer |= count < _SMALL
             if self._pass(_buffer[:count]):
                 return
         self.pump()

@@ -18,6 +18,7 @@ from ..system.clock import now_us
 from .flow import Link, Twin
 from .force import Force
 
+_LOOK_US = 60
 _PAUSE_US = 100_000
 _RETRY_US = 5_000
 _RETRIES = 1_000
@@ -38,6 +39,8 @@ class Relay:
         self._links: set[Link] = set()
         self._forces: dict[str, Force] = {}
         self._carried = 0
+        self.expects_answer = False
+        """Something small was passed on just now."""
         self._door = _listening(listen)
         self._port = 0 if listen.path else int(self._door.getsockname()[1])
         self._control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -52,13 +55,26 @@ class Relay:
     def serve(self) -> None:
         """Carry for ever."""
         while True:
-            wait = -1.0 if not self._timers else max(0.0, (self._timers[0][0] - now_us()) / 1e6)
-            for file, events in self._epoll.poll(wait):
+            for file, events in self._happenings():
                 watched = self._watched.get(file)
                 if watched is not None:
                     watched[1](events)
             while self._timers and self._timers[0][0] <= now_us():
                 heapq.heappop(self._timers)[2]()
+
+    def _happenings(self) -> list[tuple[int, int]]:
+        """What happens next, or nothing where a timer is due.
+
+        An answer to something small often follows at once, and to be woken takes longer than to wait for it: so it is
+        looked for a moment first. A stream of much at once is better served by leaving the processor to the others.
+        """
+        until_us, self.expects_answer = now_us() + _LOOK_US * self.expects_answer, False
+        while not (found := self._epoll.poll(0)) and (now := now_us()) < until_us:
+            if self._timers and self._timers[0][0] <= now:
+                return []
+        if found:
+            return found
+        return self._epoll.poll(max(0.0, (self._timers[0][0] - now_us()) / 1e6) if self._timers else -1.0)
 
     def at(self, due_us: int, call: Callable[[], None]) -> None:
         """Call this at that time, on the monotonic clock."""
