@@ -67,6 +67,8 @@ class RecordedCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     path2: str = ""
     offset: int | None = None
     length: int | None = None
+    acked: int = 0
+    """How many acknowledgements of the workload had been read by then."""
 
 
 @dataclass(eq=False)
@@ -142,8 +144,10 @@ def _able(do: str) -> frozenset[str]:
 class CallWatch:
     """Everybody in this round whose calls are watched."""
 
-    def __init__(self, floor: Floor, recorded: tuple[str, ...] = ()) -> None:
+    def __init__(self, floor: Floor, recorded: tuple[str, ...] = (), acked: Callable[[], int] = lambda: 0) -> None:
+        """`recorded` names those whose calls are written down, each with what `acked` says."""
         self._floor = floor
+        self._acked = acked
         self._watched = watched_processes(floor.plan, floor.experiment, recorded)
         self._recorded = frozenset(recorded)
         self._names = MUTATING | (_ON_REQUEST & {name for name, _ in _named(floor.plan)})
@@ -315,7 +319,7 @@ class CallWatch:
     def _write(self, process: str, call: Call, number: int) -> None:
         line = RecordedCall(
             n=number, process=process, pid=call.pid, call=call.name, kind=call.kind, path=call.path, path2=call.path2,
-            offset=call.offset, length=call.length,
+            offset=call.offset, length=call.length, acked=self._acked(),
         )  # fmt: skip
         self._file.write(msgspec.json.encode(line) + b"\n")
         self._file.flush()
