@@ -64,7 +64,7 @@ class Listener:
     ) -> None:
         """`file` is the descriptor, which stays the caller's; `before` is called before each question to `on_call`.
 
-        `hurried` says that `hurry` may be called, which costs a little at each call.
+        `hurried` says that `hurry` may be called.
         """
         self.book = book
         self.closed = False
@@ -90,7 +90,8 @@ class Listener:
     def serve(self) -> None:
         """Answer until nobody is left who could call. Raises what the handler raises."""
         while True:
-            if (self._held or self._wake >= 0 or not _RECEIVE_ENDS) and not self._ready():
+            # Nothing but a held call can be hurried, and only this thread holds any.
+            if (self._held or not _RECEIVE_ENDS) and not self._ready():
                 self._release(time.monotonic())
                 continue
             stop = self._next_stop()
