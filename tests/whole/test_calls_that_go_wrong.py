@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from croupier.model import journal as j
 from croupier.trace import lacks
 
-from .house import House, Played, a_process, an_experiment, app, python
+from .house import CROUPIER, House, Played, a_process, an_experiment, app, python
 
 pytestmark = [
     pytest.mark.slow,
@@ -179,6 +180,17 @@ def test_only_the_watched_process_runs_under_a_filter(house: House) -> None:
 def _filters(played: Played, process: str) -> int:
     """Under how many filters a process said that it runs."""
     return next(int(line.split()[-1]) for line in _log(played, process) if "Seccomp_filters" in line)
+
+
+def test_what_is_different_because_it_is_watched_is_noted(house: House) -> None:
+    # Root is no ordinary user, unless it lacks the right to administrate.
+    ordinary = ["setpriv", "--bounding-set=-sys_admin", "--inh-caps=-sys_admin", CROUPIER] * (os.geteuid() == 0)
+    experiment = an_experiment(
+        processes={"app": a_process(app("saver", "${state}"), ready=READY)}, injections=[wrong("100ms", do="lie")]
+    )
+    played = house.play(experiment, command=ordinary)
+    assert played.results() == ["landed"], played.done.said
+    assert [one for one in played.events(j.Noted) if one.text.startswith("app: it gave up privileges to be watched")]
 
 
 @pytest.mark.parametrize(
