@@ -21,6 +21,10 @@ COVERAGE_FLOOR := 94
 
 COVERAGE := --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_FLOOR)
 
+# Tests wait more than they compute, so several run at once: make test WORKERS=0 runs them one after the other.
+WORKERS := 4
+SIDE_BY_SIDE := -n $(WORKERS) --dist worksteal
+
 # Words for pytest: make test ARGS="-k plan". A part of the tests is not asked to cover the whole.
 ARGS :=
 
@@ -36,11 +40,11 @@ demo: $(VENV)/.for-demo
 
 test: packages $(VENV)/.for-tests
 	$(MAKE) --no-print-directory check
-	$(BIN)/python -m pytest $(if $(ARGS),,$(COVERAGE) -m "not searches") $(ARGS)
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(if $(ARGS),,$(COVERAGE) -m "not searches") $(ARGS)
 
 # What the search says of programs whose weak moments are known: a minute or two that not every run needs.
 searches: packages $(VENV)/.for-tests
-	$(BIN)/python -m pytest -m searches tests/quality
+	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m searches
 
 check: $(VENV)/.for-tests
 	$(BIN)/ruff check --quiet $(SOURCES)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
 
 from .. import report
-from ..explore.api import setting_of
+from ..explore.api import setting_of, time_of
 from ..explore.replaying import replay as replay_point
+from ..explore.round_search import RoundSearch, setting_for
 from ..explore.search import Search
 from ..explore.shrinking import shrink as shrink_point
 from ..model.errors import ExperimentError
-from ..model.search import SearchResult
+from ..model.search import CrashPoint, Operation, SearchResult
 from ..store.runs import write_whole
 from ..store.searches import SearchDir
 
@@ -24,6 +26,8 @@ def explore(arguments: Namespace) -> int:
     if not arguments.workload:
         raise ExperimentError("no workload was given", hint="croupier explore --check CMD -- WORKLOAD [ARG…]")
     check, check_call = arguments.check, arguments.check_call
+    if not check and not check_call and _is_experiment(arguments.workload):
+        return explore_rounds(arguments)
     if bool(check) == bool(check_call):
         raise ExperimentError("give one check: --check CMD, or --check-call module:function")
     setting = setting_of(
@@ -53,11 +57,53 @@ def explore(arguments: Namespace) -> int:
         return 130
     if progress:
         print("\r\x1b[K", end="", file=sys.stderr)
-    page = write_search_page(search.dir, result)
+    return _tell(arguments, search.dir, result, search.recording.operations, search.points)
+
+
+def _is_experiment(words: list[str]) -> bool:
+    return len(words) == 1 and Path(words[0]).suffix in (".yaml", ".yml", ".json") and Path(words[0]).is_file()
+
+
+def explore_rounds(arguments: Namespace) -> int:
+    """Search an experiment: a round for each call at which one of its processes could have died."""
+    for option, value in (("--model", arguments.model != "kill"), ("--torn", arguments.torn),
+                          ("--depth", arguments.depth != 1), ("--state", arguments.state),
+                          ("--setup", arguments.setup), ("--until", arguments.until)):  # fmt: skip
+        if value:
+            raise ExperimentError(f"{option} is for a search of one workload", hint="an experiment says it in its file")
+    setting, experiment = setting_for(
+        Path(arguments.workload[0]),
+        processes=arguments.process,
+        budget=arguments.budget,
+        jobs=arguments.jobs,
+        record_ms=time_of(arguments.record, "--record"),
+        title=arguments.name,
+        plugins=tuple(arguments.plugin),
+    )
+    progress = _progress if sys.stderr.isatty() and not arguments.json else None
+    search = RoundSearch(setting, experiment, Path(arguments.out).absolute(), argv=sys.argv, progress=progress)
+    try:
+        result = search.run()
+    except KeyboardInterrupt:
+        print(f"\ncroupier: interrupted; what was found by then is in {search.dir.journal}", file=sys.stderr)
+        return 130
+    if progress:
+        print("\r\x1b[K", end="", file=sys.stderr)
+    return _tell(arguments, search.dir, result, search.operations, search.points)
+
+
+def _tell(
+    arguments: Namespace,
+    found: SearchDir,
+    result: SearchResult,
+    operations: Sequence[Operation],
+    points: Sequence[CrashPoint],
+) -> int:
+    page = write_search_page(found, result)
     if arguments.json:
         print_json(result)
     else:
-        print(report.search_summary(result, search.recording.operations, search.points))
+        print(report.search_summary(result, operations, points))
         print(f"  page: {page}")
     return result.exit_code
 

@@ -155,6 +155,8 @@ def _explore(commands: Any) -> None:
         "What the workload prints is its acknowledgement. The check gets the state in CROUPIER_STATE, and what had been"
         "\nprinted before the crash in the file CROUPIER_ACKED; exit 0 is recovered, anything else is a finding."
         "\n{state} in any argument is the state directory.\n\n"
+        "With an experiment FILE in place of the workload, each crash point is a round: one process is killed at one of"
+        "\nits calls while the others live, is brought back, and the invariants are read.\n\n"
         "exit codes:\n  0 every point held    1 findings    2 the command is wrong    4 nothing was proven"
         "    5 croupier broke\n",
     )
@@ -186,10 +188,23 @@ def _explore(commands: Any) -> None:
     parser.add_argument(
         "--level", default="auto", choices=("auto", "seccomp", "ptrace"), help="how the workload is watched"
     )
+    parser.add_argument(
+        "--process",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="of an experiment: only at calls of this process",
+    )
+    parser.add_argument(
+        "--record", default="5s", metavar="TIME", help="of an experiment: how long it is watched, if no workload ends"
+    )
     parser.add_argument("--name", default="", help="what the search is called under --out")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object, and nothing else")
     _with_out(parser)
-    parser.add_argument("workload", nargs="*", metavar="-- WORKLOAD", help="the command, with its arguments")
+    _with_plugins(parser)
+    parser.add_argument(
+        "workload", nargs="*", metavar="-- WORKLOAD", help="the command, with its arguments; or an experiment file"
+    )
 
 
 def _shrink(commands: Any) -> None:

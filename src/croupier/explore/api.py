@@ -112,8 +112,8 @@ def setting_of(
         depth=depth,
         budget=budget if isinstance(budget, Budget) else Budget.parse(str(budget)) if budget else None,
         jobs=jobs,
-        check_timeout_ms=_length(check_timeout, "--check-timeout"),
-        timeout_ms=_length(timeout, "--timeout"),
+        check_timeout_ms=time_of(check_timeout, "--check-timeout"),
+        timeout_ms=time_of(timeout, "--timeout"),
         cwd=str(Path.cwd()),
         stdin=str(Path(stdin).absolute()) if stdin else "",
         level=level,
@@ -128,7 +128,8 @@ _MODELS: dict[str, Model] = {
 }
 
 
-def _length(text: str, at: str) -> int:
+def time_of(text: str, at: str) -> int:
+    """A duration in ms, as it was typed. Raises ExperimentError."""
     try:
         return int(Ms.parse(text))
     except ValueError as problem:

@@ -40,6 +40,10 @@ def replay(asked: str, out: Path, *, live: bool = False) -> Replayed:
     """Replay `RUN/k0045`. Raises ReplayError where there is no such point, or it cannot be replayed like this."""
     found, point = find_point(asked, out)
     setting = found.started().setting
+    if setting.experiment:
+        from .round_search import replay_in_a_round
+
+        return replay_in_a_round(found, point)
     if live:
         return _live(found, point, setting)
     return stored(found, point, setting)

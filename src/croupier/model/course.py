@@ -63,6 +63,10 @@ class MomentSeen(Happening, frozen=True, kw_only=True):
     injection: int
 
 
+class WorkloadEnded(Happening, frozen=True, kw_only=True):
+    """The workload ended by itself."""
+
+
 class Concluded(Happening, frozen=True, kw_only=True):
     """An injection was carried out, missed or refused; `holds` while its fault lasts."""
 
@@ -226,6 +230,8 @@ def advance(course: Course, event: Happening) -> Step:
             return _clock(course, event.at_ms)
         case MomentSeen() if course.phase == "round":
             return _moment(course, event)
+        case WorkloadEnded() if course.phase == "round" and course.plan.ends_with_workload:
+            return _time_is_up(msgspec.structs.replace(course, time_is_up=True))
         case Concluded():
             return _ended_if_done(*_concluded(course, event))
         case Healed():
@@ -290,7 +296,8 @@ def _time_is_up(course: Course) -> Step:
         return course, ()
     left = course.waiting | {number for _, number in course.pending}
     never = [GiveUp(injection=number) for number in sorted(left)]
-    course, down = _settle(course, "the round's time is up", course.settle_ms)
+    why = "the round's time is up" if not course.plan.ends_with_workload else "nothing more was to come"
+    course, down = _settle(course, why, course.settle_ms)
     return course, (*never, *down)
 
 

@@ -100,6 +100,8 @@ class Plan(Noun, frozen=True, kw_only=True):
     ends_when_done: bool = False
     """There is no schedule, and something waits for what the program does: the round ends with the last injection, and
     after `lasts_ms` at the latest."""
+    ends_with_workload: bool = False
+    """The round ends when the workload has ended by itself."""
 
 
 def draw_plan(experiment: Experiment, seed: int) -> Plan:

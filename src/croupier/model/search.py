@@ -260,6 +260,14 @@ class Setting(Noun, frozen=True, kw_only=True):
     """How the workload is watched; `auto` takes the best that works here."""
     stdin: str = ""
     """A file that the workload reads as its standard input."""
+    experiment: str = ""
+    """The experiment file whose rounds are searched; "" for a search of one workload."""
+    processes: tuple[str, ...] = ()
+    """Of an experiment: those whose calls are crash points."""
+    record_ms: int = 5_000
+    """Of an experiment: how long its recording lasts, where no workload ends by itself before."""
+    seed: int = 0
+    plugins: tuple[str, ...] = ()
 
 
 class SearchStarted(Event, tag="search-started", frozen=True, kw_only=True):

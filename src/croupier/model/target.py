@@ -70,9 +70,9 @@ class Selector(Noun, frozen=True, kw_only=True):
 
     process: str | None = None
     """A name under `processes` or `attach`."""
-    pick: Literal["main", "children", "tree"] | None = None
-    """Of a named process: itself, its descendants without it, or both. Default `main`; `tree` with `name`, `exe`
-    or `cmdline`."""
+    pick: Literal["main", "children", "tree", "caller"] | None = None
+    """Of a named process: itself, its descendants without it, or both; or `caller`, whoever of them makes the system
+    call that the injection waits for. Default `main`; `tree` with `name`, `exe` or `cmdline`."""
     name: str | None = None
     """Glob over the short name that the kernel keeps (15 bytes)."""
     exe: str | None = None
@@ -281,7 +281,8 @@ def _own_names(one: Seen) -> set[str]:
 def _in_process(selector: Selector, one: Seen) -> bool:
     if one.role != selector.process:
         return False
-    return {"main": one.main, "children": not one.main, "tree": True}[selector.picked]
+    meant = {"main": one.main, "children": not one.main, "tree": True, "caller": selector.pid is not None}
+    return meant[selector.picked]
 
 
 def _has_env(wanted: str, env: tuple[str, ...]) -> bool:

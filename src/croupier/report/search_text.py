@@ -64,18 +64,18 @@ def counts(result: SearchResult) -> str:
 
 
 def strip(result: SearchResult, operations: Sequence[Operation], points: Sequence[CrashPoint]) -> list[str]:
-    """The workload as a strip: `·` recovers, `x` does not, `|` an acknowledgement between."""
-    bad = failing_places(result, points)
+    """The workload as a strip: `·` recovers, `x` does not, `_` was not looked at, `|` an acknowledgement between."""
+    bad, known = failing_places(result, points), {one.after for one in points}
     marks = []
     for after in range(len(operations) + 1):
-        marks.append("x" if after in bad else "·")
+        marks.append("x" if after in bad else "·" if after in known else "_")
         if after < len(operations) and operations[after].kind == "output":
             marks.append("|")
     cells = "".join(marks)
     if len(cells) > WIDTH * 6:
         scale = len(cells) / WIDTH
         squeezed = [cells[int(nth * scale) : int((nth + 1) * scale) + 1] for nth in range(WIDTH)]
-        cells = "".join("x" if "x" in one else "|" if "|" in one else "·" for one in squeezed)
+        cells = "".join(next((mark for mark in "x|·" if mark in one), "_") for one in squeezed)
     return [cells[at : at + WIDTH] for at in range(0, len(cells), WIDTH)]
 
 

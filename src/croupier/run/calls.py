@@ -85,6 +85,7 @@ class _Held:
     """A call that stands still for an injection."""
 
     injection: int
+    pid: int
     since_us: int
     over: threading.Event = field(default_factory=threading.Event)
     why: str = ""
@@ -214,6 +215,11 @@ class CallWatch:
             held.why = why
             held.over.set()
 
+    def caller(self, injection: int) -> int | None:
+        """The process whose call stands still for an injection."""
+        held = self._held.get(injection)
+        return held.pid if held else None
+
     def close(self) -> None:
         """Every call that is held goes on. Call it when nothing is disturbed any more, before the processes end."""
         self._over = True
@@ -265,7 +271,7 @@ class CallWatch:
     def _reach(self, waiting: _Waiting, process: str, call: Call, number: int) -> None:
         """Have the course told, and the call stand still until the injection was carried out."""
         injection, floor = waiting.injection.number, self._floor
-        held = _Held(injection=injection, since_us=now_us())
+        held = _Held(injection=injection, pid=call.pid, since_us=now_us())
         holds = waiting.trigger.plus_ms == 0
         if holds:
             self._held[injection] = held

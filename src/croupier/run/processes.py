@@ -459,6 +459,8 @@ class Processes:
         if workload is not None and not self._workload_asked and message.code not in workload.exit_codes:
             how = f"signal {message.signal}" if message.signal else f"exit code {message.code}"
             floor.note(f"the workload ended by itself with {how}: evidence is missing from then on", trouble=True)
+        if not self._workload_asked:
+            floor.tell(c.WorkloadEnded(at_ms=floor.now_ms))
         keeper = floor.keeper
         over, self._workload_over = self._workload_over, None
         # What the workload itself started must not go on acknowledging.

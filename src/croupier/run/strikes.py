@@ -62,6 +62,11 @@ class Strikes:
     def _decide(self, injection: Injection) -> Permit | Refusal | Absent:
         """Ask the guard; for a combination, about every part of it: it goes ahead whole or not at all."""
         limits, standing = self._watch.limits(), self._standing()
+        if injection.target.pick == "caller":
+            caller = self._floor.calls.caller(injection.number) if self._floor.calls else None
+            injection = msgspec.structs.replace(
+                injection, target=msgspec.structs.replace(injection.target, pid=-1 if caller is None else caller)
+            )
         if not injection.fault.parts:
             return consider(injection, self._watch.census_for(injection.target), limits, standing)
         permits = []

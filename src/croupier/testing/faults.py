@@ -342,14 +342,14 @@ import importlib, importlib.util, json, sys, time
 import croupier.inject, croupier.model.fault, croupier.model.probe, croupier.system.clock, croupier.system.procs
 import croupier.system.signals, importlib.metadata, json, threading, ctypes
 how, name, path = sys.argv[1:4]
-before, began = set(sys.modules), time.perf_counter()
+before, began = set(sys.modules), time.process_time()
 if how == "name":
     importlib.import_module(name)
 else:
     spec = importlib.util.spec_from_file_location("plugin_on_trial", path)
     module = sys.modules["plugin_on_trial"] = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-took = (time.perf_counter() - began) * 1000
+took = (time.process_time() - began) * 1000
 print(json.dumps([took, sorted({name.split(".")[0] for name in set(sys.modules) - before})]))
 """
 

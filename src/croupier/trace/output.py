@@ -57,8 +57,14 @@ class Outlet:
 
     def glance(self) -> None:
         """Take in what is there, if anything is: the cheap way to ask, before each call."""
-        if self._reader >= 0 and fcntl.ioctl(self._reader, termios.FIONREAD, _NOTHING) != _NOTHING:
+        if self._reader < 0:
+            return
+        if fcntl.ioctl(self._reader, termios.FIONREAD, _NOTHING) != _NOTHING:
             self.drain()
+            return
+        # An empty pipe may mean that the other thread has just taken it out: it tells before it lets the lock go.
+        with self._lock:
+            return
 
     def close(self) -> None:
         """Let go of both ends."""
