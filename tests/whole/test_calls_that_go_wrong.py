@@ -205,3 +205,28 @@ def test_what_a_call_cannot_do_is_refused_before_anything_starts(house: House, o
     assert says in house.refused(an_experiment(
         processes={"app": a_process(app("saver", "${state}"), ready=READY)}, injections=[wrong(**options)]
     )).said  # fmt: skip
+
+
+@pytest.mark.searches
+def test_twenty_rounds_kill_sqlite_before_the_same_sync_and_leave_the_same_bytes(house: House) -> None:
+    writer = python(
+        "import os, sqlite3, time\n"
+        "base = sqlite3.connect('a.db'); base.execute('create table t (n)')\n"
+        "print('up', flush=True)\n"
+        "while not os.path.exists('go'): time.sleep(0.005)\n"
+        "for n in range(20):\n"
+        "    base.execute('insert into t values (?)', (n,)); base.commit()\n"
+        "time.sleep(60)\n"
+    )
+    processes = {"app": a_process(writer, cwd="${state}", ready=READY, restart={"when": "never"})}
+    workload = {"command": python("open('go', 'w').close()"), "cwd": "${state}"}
+    states, addresses = set(), set()
+    for _ in range(20):
+        played = play(house, at_call({"kill": {}}, call="fdatasync", nth=5, path="a.db"), processes=processes,
+                      workload=workload, invariants=[{"file": {"path": "${state}/a.db"}}])  # fmt: skip
+        assert played.results() == ["landed"], played.done.said
+        addresses.add(played.events(j.CallReached)[0].nth)
+        state = played.stored.run.state
+        # The journal of SQLite begins with a number that it draws.
+        states.add(((state / "a.db").read_bytes(), (state / "a.db-journal").stat().st_size))
+    assert (len(states), len(addresses)) == (1, 1), addresses
