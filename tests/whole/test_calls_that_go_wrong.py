@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from croupier.model import journal as j
+from croupier.system import signals
 from croupier.trace import lacks
 
 from .house import CROUPIER, House, Played, a_process, an_experiment, app, python
@@ -180,6 +181,20 @@ def test_only_the_watched_process_runs_under_a_filter(house: House) -> None:
 def _filters(played: Played, process: str) -> int:
     """Under how many filters a process said that it runs."""
     return next(int(line.split()[-1]) for line in _log(played, process) if "Seccomp_filters" in line)
+
+
+def test_when_the_guardian_is_killed_a_held_call_is_never_done(house: House) -> None:
+    playing = house.begin(an_experiment(
+        processes={"app": a_process(app("saver", "${state}"), ready=READY)},
+        injections=[wrong("60s", do="freeze", call="rename")],
+    ))  # fmt: skip
+    playing.until(j.Concluded)
+    stored = playing.stored
+    before = (stored.run.state / "numbers.json").read_bytes()
+    signals.send(stored.running.guardian, "KILL")
+    stored.sees_everybody_gone()
+    assert (stored.run.state / "numbers.json").read_bytes() == before
+    assert "Function not implemented" not in stored.log
 
 
 def test_what_is_different_because_it_is_watched_is_noted(house: House) -> None:
