@@ -17,6 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import find
 import numbers_only
+import search
+import search_growth
 import signals
 import start
 import steady
@@ -28,6 +30,8 @@ MEASURES: tuple[Callable[[], Iterator[Row]], ...] = (
     steady.measure,
     numbers_only.measure,
     start.measure,
+    search.measure,
+    search_growth.measure,
 )
 
 
