@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-file = Path(sys.argv[1]) / "numbers.json"
+file = Path(sys.argv[1]) / (sys.argv[2] if len(sys.argv) > 2 else "numbers.json")
 numbers = json.loads(file.read_text()) if file.exists() else []
 print("up", len(numbers), flush=True)
 while True:
