@@ -7,8 +7,15 @@ import time
 from pathlib import Path
 
 file = Path(sys.argv[1]) / (sys.argv[2] if len(sys.argv) > 2 else "numbers.json")
+
+
+def say(line: str) -> None:
+    """In one write: whoever is killed has said all of a line, or nothing."""
+    os.write(1, f"{line}\n".encode())
+
+
 numbers = json.loads(file.read_text()) if file.exists() else []
-print("up", len(numbers), flush=True)
+say(f"up {len(numbers)}")
 while True:
     numbers.append(len(numbers))
     began = time.monotonic()
@@ -18,8 +25,8 @@ while True:
             out.flush()
             os.fsync(out.fileno())
         file.with_suffix(".tmp").replace(file)
-        print("saved", len(numbers), round(time.monotonic() - began, 3), flush=True)
+        say(f"saved {len(numbers)} {time.monotonic() - began:.3f}")
     except OSError as problem:
         numbers.pop()
-        print("error", problem.strerror, flush=True)
+        say(f"error {problem.strerror}")
     time.sleep(0.01)
