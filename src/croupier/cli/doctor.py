@@ -7,6 +7,7 @@ from argparse import Namespace
 
 import msgspec
 
+from ..explore.stacks import tool
 from ..system.abilities import Ability, abilities
 from ..trace.levels import levels
 
@@ -31,15 +32,25 @@ def doctor(arguments: Namespace) -> int:
 def _levels() -> tuple[Ability, ...]:
     """The ways in which a search can watch a workload, best first."""
     best = levels()
-    return tuple(
+    spy = tool()
+    return (
         Ability(
-            name=f"search: {one.name}",
-            here=one.here,
-            detail=one.detail,
-            without="`croupier explore` takes the next way that works, and says so" if one.name != "clock" else "",
-            get=one.get,
-        )
-        for one in best
+            name="search: py-spy",
+            here="yes" if spy else "no",
+            detail=spy or "not found: it tells where in a Python program a call is made",
+            without="findings have no call stack",
+            get="pip install 'croupier[stacks]'",
+        ),
+        *(
+            Ability(
+                name=f"search: {one.name}",
+                here=one.here,
+                detail=one.detail,
+                without="`croupier explore` takes the next way that works, and says so" if one.name != "clock" else "",
+                get=one.get,
+            )
+            for one in best
+        ),
     )
 
 

@@ -20,6 +20,7 @@ from ..trace.events import EVENT
 from ..trace.outside import observe
 from . import clocked
 from .place import Place
+from .stacks import stack_of
 
 _CHUNK = 4096
 _MOST_DATA = 64 << 20
@@ -347,12 +348,17 @@ class Aimed:
         self.output = bytearray()
         self.landed = False
         self.why_not = ""
+        self.stack: tuple[str, ...] = ()
+        """Where in the program the call was made before which it was killed, where that can be had."""
 
 
-def kill_at(place: Place, operations: list[Operation], after: int, cut: int | None) -> Aimed:
+def kill_at(
+    place: Place, operations: list[Operation], after: int, cut: int | None, *, with_stack: bool = False
+) -> Aimed:
     """Run the workload in the state directory as it is now, and kill all of it before operation `after + 1`.
 
-    Stores through a mapping are no calls: the kill comes before the next call.
+    Stores through a mapping are no calls: the kill comes before the next call. `with_stack` asks where in the program
+    that is.
     """
     aimed = Aimed()
     wanted = sum(one.call != "mmap-store" for one in operations[:after]) + 1
@@ -367,6 +373,8 @@ def kill_at(place: Place, operations: list[Operation], after: int, cut: int | No
             aimed.why_not = f"this time operation {wanted} was {operation.call} {operation.path}".rstrip()
         else:
             aimed.landed = True
+            if with_stack:
+                aimed.stack = stack_of(call.pid, call.tid)
         return KILL if cut is None or not aimed.landed else Torn(length=cut)
 
     traced = run_traced(place, on_call, aimed.output.extend)
