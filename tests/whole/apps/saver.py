@@ -18,8 +18,8 @@ while True:
             out.flush()
             os.fsync(out.fileno())
         file.with_suffix(".tmp").replace(file)
-        print("saved", len(numbers), round(time.monotonic() - began, 3), flush=True)
+        print(f"saved {len(numbers)} {time.monotonic() - began:.3f}", flush=True)
     except OSError as problem:
         numbers.pop()
-        print("error", problem.strerror, flush=True)
+        print(f"error {problem.strerror}", flush=True)
     time.sleep(0.01)
