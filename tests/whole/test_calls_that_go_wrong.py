@@ -112,17 +112,18 @@ def _log(played: Played, process: str) -> list[str]:
     return (played.stored.run.logs / f"{process}.out.log").read_text(errors="replace").splitlines()
 
 
+# Each line is one string, so that none is cut when the program is ended.
 READER = python(
     "import os, socket, threading, time\n"
     "os.makedirs('d', exist_ok=True); open('d/full', 'w').write('x' * 100)\n"
     "print('up', flush=True)\n"
     "while True:\n"
-    "    file = os.open('d/full', os.O_RDONLY); print('file', len(os.read(file, 100)), flush=True); os.close(file)\n"
+    "    file = os.open('d/full', os.O_RDONLY); print(f'file {len(os.read(file, 100))}', flush=True); os.close(file)\n"
     "    a, b = os.pipe()\n"
     "    late = threading.Timer(0.03, os.write, (b, b'y' * 50)); late.start()\n"
-    "    print('pipe', len(os.read(a, 50)), flush=True); late.join(); os.close(a); os.close(b)\n"
+    "    print(f'pipe {len(os.read(a, 50))}', flush=True); late.join(); os.close(a); os.close(b)\n"
     "    c, d = socket.socketpair(); c.send(b'z' * 50)\n"
-    "    print('socket', len(d.recv(50)), flush=True); c.close(); d.close()\n"
+    "    print(f'socket {len(d.recv(50))}', flush=True); c.close(); d.close()\n"
 )
 
 

@@ -7,15 +7,8 @@ import time
 from pathlib import Path
 
 file = Path(sys.argv[1]) / (sys.argv[2] if len(sys.argv) > 2 else "numbers.json")
-
-
-def say(line: str) -> None:
-    """In one write: whoever is killed has said all of a line, or nothing."""
-    os.write(1, f"{line}\n".encode())
-
-
 numbers = json.loads(file.read_text()) if file.exists() else []
-say(f"up {len(numbers)}")
+print("up", len(numbers), flush=True)
 while True:
     numbers.append(len(numbers))
     began = time.monotonic()
@@ -25,8 +18,8 @@ while True:
             out.flush()
             os.fsync(out.fileno())
         file.with_suffix(".tmp").replace(file)
-        say(f"saved {len(numbers)} {time.monotonic() - began:.3f}")
+        print(f"saved {len(numbers)} {time.monotonic() - began:.3f}", flush=True)
     except OSError as problem:
         numbers.pop()
-        say(f"error {problem.strerror}")
+        print(f"error {problem.strerror}", flush=True)
     time.sleep(0.01)
