@@ -5,6 +5,7 @@
 #     make test     every check and every test; as root it installs the Debian packages that tests need
 #     make searches the search, tried on programs whose weak moments are known
 #     make check    what a machine can see without running anything: style, types, arrows between the layers
+#     make known    measure what known programs lose, and write the table of the documentation
 #     make bench    the benchmarks, as a table
 #     make docs     write the generated pages of docs/reference again
 #     make clean    remove what these commands made; stored runs stay
@@ -28,7 +29,7 @@ SIDE_BY_SIDE := -n $(WORKERS) --dist worksteal
 # Words for pytest: make test ARGS="-k plan". A part of the tests is not asked to cover the whole.
 ARGS :=
 
-.PHONY: demo test searches check bench docs clean packages
+.PHONY: demo test searches known check bench docs clean packages
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -45,6 +46,10 @@ test: packages $(VENV)/.for-tests
 # What the search says of programs whose weak moments are known: a minute or two that not every run needs.
 searches: packages $(VENV)/.for-tests
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m searches
+
+# Measure what known programs lose, and write the table of docs/reference/search.md.
+known: packages $(VENV)/.for-tests
+	$(BIN)/python tests/quality/table.py --write
 
 check: $(VENV)/.for-tests
 	$(BIN)/ruff check --quiet $(SOURCES)

@@ -18,11 +18,15 @@ class Row:
     peer_is: str
     target: str
     met: bool
+    more_is_better: bool = False
+    """The figure is a rate."""
 
     @property
     def ratio(self) -> float | None:
-        """The peer's figure over ours: above 1 we are quicker, or need less."""
-        return self.peer / self.ours if self.peer is not None and self.ours else None
+        """The peer's figure over ours, for a rate ours over the peer's: above 1 we are quicker, or need less."""
+        if not self.peer or not self.ours:
+            return None
+        return self.ours / self.peer if self.more_is_better else self.peer / self.ours
 
     def figures(self) -> dict[str, Any]:
         """The row for a file."""

@@ -18,6 +18,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 import find
 import numbers_only
 import proxy
+import search
+import search_growth
 import signals
 import start
 import steady
@@ -30,6 +32,8 @@ MEASURES: tuple[Callable[[], Iterator[Row]], ...] = (
     numbers_only.measure,
     start.measure,
     proxy.measure,
+    search.measure,
+    search_growth.measure,
 )
 
 

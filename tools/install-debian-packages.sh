@@ -10,7 +10,15 @@ missing=""
 while read -r package program _; do
     case "$package" in "" | "#"*) continue ;; esac
     [ "$program" = "-" ] && continue
-    command -v "$program" >/dev/null 2>&1 || missing="$missing $package"
+    case "$program" in
+        /*)
+            # A file, by a glob: a package may bring no program.
+            # shellcheck disable=SC2086
+            set -- $program
+            [ -e "$1" ] || missing="$missing $package"
+            ;;
+        *) command -v "$program" >/dev/null 2>&1 || missing="$missing $package" ;;
+    esac
 done <tools/debian-packages.txt
 missing="${missing# }"
 [ -n "$missing" ] || exit 0
@@ -36,6 +44,17 @@ if [ ! -e "$policy" ] && [ ! -L "$policy" ]; then
     printf '#!/bin/sh\nexit 101\n' >"$policy"
     chmod 755 "$policy"
 fi
+
+# PostgreSQL's package would make a cluster of its own beside; ours are made where tests want them.
+clusters="${CREATECLUSTER_CONF:-/etc/postgresql-common/createcluster.conf}"
+case " $missing " in
+    *" postgresql "*)
+        if [ ! -e "$clusters" ]; then
+            mkdir -p "$(dirname "$clusters")"
+            echo "create_main_cluster = false" >"$clusters"
+        fi
+        ;;
+esac
 
 echo "installing $missing"
 export DEBIAN_FRONTEND=noninteractive

@@ -40,6 +40,9 @@ _END_TREE_WITHIN_US = 1_000_000
 _PACE_MS = 2
 _IGNORED = ("HUP", "INT", "QUIT", "TERM", "PIPE", "TSTP", "TTIN", "TTOU", "USR1", "USR2", "XFSZ")
 
+_BARE = b"bare listener"
+"""What a child says with its listener when it gave up the privileges of setuid programs."""
+
 _REQUESTS: msgspec.msgpack.Decoder[k.Request] = msgspec.msgpack.Decoder(k.Request)
 
 
@@ -64,6 +67,7 @@ class _Starting:
         self.status: int | None = None
         self.listener = -1
         """That of its filter, once the child has one."""
+        self.bare = False
 
 
 class _Ending:
@@ -215,6 +219,7 @@ class Guardian:
                 core_limit=asked.core_limit,
                 keeps_orphans=asked.command,
                 last=_filtered(asked.filter) if asked.filter else None,
+                report_at=asked.report_at,
             )
         except OSError as error:
             return k.Failed(reason=f"no process could be made: {error.strerror}", target=True)
@@ -236,7 +241,7 @@ class Guardian:
             report, files, _, _ = socket.recv_fds(line, 256, 1, socket.MSG_CMSG_CLOEXEC)
         if files:
             # It has its filter, and is about to become the program.
-            starting.listener, self._starting = files[0], starting
+            starting.listener, starting.bare, self._starting = files[0], report == _BARE, starting
             return
         os.close(starting.reader)
         if report:
@@ -259,7 +264,7 @@ class Guardian:
             return
         # Held by us as well until nobody is left behind it: should croupier die, its calls go on standing still until
         # everybody was ended, where without a listener they would fail, and the program go on with wrong results.
-        self._requests.post(k.Spawned(who=starting.who, listener=True), [starting.listener])
+        self._requests.post(k.Spawned(who=starting.who, listener=True, bare=starting.bare), [starting.listener])
         self._listeners = [one for one in self._listeners if not _is_deserted(one)]
         self._listeners.append(starting.listener)
 
@@ -482,8 +487,8 @@ def _filtered(lines: bytes) -> Callable[[socket.socket], None]:
     from .trace.warden import listen  # before the fork: a child must not import
 
     def last(line: socket.socket) -> None:
-        listener, _ = listen(lines)
-        socket.send_fds(line, [b"listener"], [listener])
+        listener, bare = listen(lines)
+        socket.send_fds(line, [_BARE if bare else b"listener"], [listener])
         os.close(listener)
 
     return last

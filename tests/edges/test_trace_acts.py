@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from tracing import BACKENDS, python, watch
 
-from croupier.trace import GO, Act, Call, Delay, Fail, Lie, Short, Torn, memory, trace
+from croupier.trace import GO, MUTATING, READING, Act, Call, Delay, Fail, Lie, Short, Torn, memory, trace
 
 OPEN = "import os\nfd = os.open('f', os.O_CREAT | os.O_RDWR)\n"
 
@@ -66,6 +66,25 @@ def test_a_torn_write_leaves_its_first_bytes_and_nobody_to_write_more(backend: s
 def test_a_call_that_has_no_bytes_cannot_be_torn(backend: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="fsync cannot be cut"):
         watch(python(OPEN + "os.fsync(fd)"), tmp_path, backend, at(2, Torn(length=1)))
+
+
+@each_backend
+def test_a_short_read_waits_for_its_bytes_and_brings_the_first_of_them(backend: str, tmp_path: Path) -> None:
+    program = python(
+        "import os, socket, threading\n"
+        "a, b = os.pipe(); c, d = socket.socketpair()\n"
+        "late = threading.Timer(0.05, lambda: (os.write(b, b'pipe'), c.send(b'line')))\n"
+        "late.start(); got = os.read(a, 9), d.recv(9), open('f', 'w').write('file')\n"
+        "late.join(); os.set_blocking(a, False); f = os.open('f', os.O_RDONLY)\n"
+        "got += os.pread(f, 9, 1), os.read(f, 9), os.read(f, 9), os.read(a, 2)\n"
+        "try: os.read(a, 9)\n"
+        "except BlockingIOError: print(*got, flush=True)\n"
+    )
+    out = bytearray()
+    trace(program, cwd=tmp_path, backend=backend, calls=MUTATING | READING,  # type: ignore[arg-type]
+          on_call=lambda call: Short(length=2) if call.kind == "read" and call.length == 9 else GO,
+          on_output=out.extend, deadline_s=60)  # fmt: skip
+    assert out.decode().split() == ["b'pi'", "b'li'", "4", "b'il'", "b'fi'", "b'le'", "b'pe'"]
 
 
 @each_backend

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from croupier.model import course as c
 from croupier.model.course import Course, advance
 from croupier.model.fault import Kill, Suspend
-from croupier.model.plan import AfterInjection, At, Injection, OnLog, Plan, Trigger
+from croupier.model.plan import AfterInjection, At, Injection, OnLog, OnSyscall, Plan, Trigger
 from croupier.model.target import Selector
 from croupier.model.units import Ms
 
@@ -233,3 +233,14 @@ def test_a_lasting_fault_is_remembered_until_it_is_healed():
     assert course.holding == {1}
     course, _ = advance(course, c.Healed(injection=1))
     assert course.holding == frozenset()
+
+
+def test_a_system_call_fires_its_injection_at_once_or_so_long_after_it():
+    at_once, later = (OnSyscall(process="web", call="fsync", nth=3, path="", plus_ms=plus) for plus in (0, 250))
+    course = in_round(a_plan(at_once, later))
+    course, commands = advance(course, c.MomentSeen(at_ms=400, injection=1))
+    assert attempts(commands) == [1]
+    course, commands = advance(course, c.MomentSeen(at_ms=400, injection=2))
+    assert attempts(commands) == [] and course.next_ms == 650
+    _, commands = advance(course, c.ClockReached(at_ms=650))
+    assert attempts(commands) == [2]

@@ -22,6 +22,7 @@ from croupier.model.experiment import (
     LogTrigger,
     On,
     Schedule,
+    SyscallTrigger,
     WheelEntry,
 )
 from croupier.model.fault import Kill, Suspend
@@ -30,6 +31,7 @@ from croupier.model.plan import (
     At,
     Injection,
     OnLog,
+    OnSyscall,
     Plan,
     digest,
     draw_plan,
@@ -254,3 +256,12 @@ def test_a_plan_is_one_line_and_every_trigger_reads_back():
     back = [msgspec.convert(one["trigger"], At | AfterInjection | OnLog) for one in told["injections"]]
     assert back == [one.trigger for one in draw_plan(ROULETTE, 42).injections]
     assert set(told["injections"][0]) <= {field.encode_name for field in msgspec.structs.fields(Injection)}
+
+
+def test_a_system_call_stays_what_it_is_in_the_plan_and_the_round_ends_when_all_is_done():
+    on = On(syscall=SyscallTrigger(process="web", call="fsync", nth=3, path="*.db"), plus_ms=Ms(20))
+    plan = draw_plan(an_experiment(injections=(exactly(on=on),), schedule=None, faults=()), 42)
+    (injection,) = plan.injections
+    assert injection.trigger == OnSyscall(process="web", call="fsync", nth=3, path="*.db", plus_ms=20)
+    assert str(injection.trigger) == "before web makes fsync on *.db (no. 3), plus 0.02 s"
+    assert plan.ends_when_done, "it waits for nothing but the program"

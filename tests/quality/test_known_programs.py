@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from croupier.explore import explore
+from croupier.explore.replaying import replay
+from croupier.explore.shrinking import shrink
 from croupier.store.searches import SearchDir
 from croupier.trace import machine
 from croupier.trace.levels import lacks
@@ -103,7 +106,11 @@ def states_of(result):
     return {(one.state, one.acked) for one in SearchDir(Path(result.run)).read_points()}
 
 
-@pytest.mark.parametrize("store", ["json-naive", "dumb", "sqlite-off"])
+@pytest.mark.parametrize(
+    "store",
+    ["json-naive", "json-replace", "json-synced", "dumb", "sqlite-off", "sqlite-memory", "sqlite-delete",
+     "sqlite-truncate", "sqlite-persist", "sqlite-wal", "sqlite-twice"],
+)  # fmt: skip
 def test_both_ways_of_watching_give_the_same_states(store):
     for level in ("seccomp", "ptrace"):
         if lacks(level):
@@ -112,6 +119,66 @@ def test_both_ways_of_watching_give_the_same_states(store):
     assert (one.level[:7], other.level[:6]) == ("seccomp", "ptrace")
     assert states_of(one) == states_of(other)
     assert [group.pattern for group in one.groups] == [group.pattern for group in other.groups]
+
+
+SYSTEM_PYTHON = "/usr/bin/python3"
+
+
+@pytest.mark.needs("python3-gdbm")
+def test_gdbm_that_maps_its_file_is_watched_store_by_store():
+    if subprocess.run([SYSTEM_PYTHON, "-c", "import dbm.gnu"], capture_output=True, check=False).returncode:
+        pytest.skip("not installed: python3-gdbm")
+    result = explore([SYSTEM_PYTHON, str(KEYVALUE), "run", "gdbm"], [SYSTEM_PYTHON, str(KEYVALUE), "check", "gdbm"])
+    operations = SearchDir(Path(result.run)).read_operations()
+    assert "mmap-store" in {one.call for one in operations}
+    assert (result.verdict, result.acked) == ("violated", 14)
+    # Its first page is made by several calls: until then there is no file that gdbm could read.
+    assert all(one.confirmed for one in result.groups)
+
+
+SCRIPT = ["PRAGMA journal_mode={mode};", "CREATE TABLE notes (n);", *(
+    f"INSERT INTO notes VALUES ({n}); SELECT 'ack {n}';" for n in range(1, 9))]  # fmt: skip
+LITE_CHECK = """
+import os, sqlite3
+from pathlib import Path
+acked = sum(line.startswith('ack') for line in Path(os.environ['CROUPIER_ACKED']).read_text().splitlines())
+file = Path(os.environ['CROUPIER_STATE']) / 'notes.db'
+base = sqlite3.connect(file)
+assert base.execute('PRAGMA integrity_check').fetchone() == ('ok',)
+there = base.execute("SELECT count(*) FROM sqlite_master WHERE name='notes'").fetchone()[0]
+count = base.execute('SELECT count(*) FROM notes').fetchone()[0] if there else 0
+assert count >= acked, f'{acked} were acknowledged, {count} are there'
+"""
+
+
+@pytest.mark.needs("sqlite3")
+@pytest.mark.parametrize(("mode", "verdict"), [("DELETE", "held"), ("WAL", "held"), ("OFF", "violated")])
+def test_the_program_sqlite3_is_searched_as_the_library_is(tmp_path, mode, verdict):
+    script, check = tmp_path / "script.sql", tmp_path / "check.py"
+    script.write_text("\n".join(SCRIPT).format(mode=mode) + "\n")
+    check.write_text(LITE_CHECK)
+    result = explore(["sqlite3", "{state}/notes.db"], [sys.executable, "-S", str(check)], stdin=script)
+    assert result.verdict == verdict, causes(result)
+    if verdict == "violated":
+        # It reads its statements from standard input, so that they can be shrunk to those that still fail.
+        shrunk = shrink(f"{result.run}/{result.groups[0].first}", Path("runs"), most=40)
+        assert shrunk.lines_after is not None and shrunk.lines_before is not None
+        assert shrunk.lines_after < shrunk.lines_before
+
+
+def test_a_hundred_of_a_hundred_replays_show_it_again():
+    replayed, live = [], []
+    for store in ("json-naive", "dumb", "sqlite-memory", "sqlite-twice"):
+        result = searched(store)
+        findings = [one.id for one in result.findings]
+        chosen = [findings[place * len(findings) // 25] for place in range(25)] if len(findings) > 25 else findings
+        replayed += [replay(f"{result.run}/{name}", Path("runs")).shows for name in chosen]
+        live += [replay(f"{result.run}/{name}", Path("runs"), live=True).shows for name in chosen[::5]]
+    while len(replayed) < 100:
+        replayed.append(replay(f"{result.run}/{findings[len(replayed)]}", Path("runs")).shows)
+    assert replayed == [True] * len(replayed)
+    assert len(replayed) >= 100
+    assert live == [True] * len(live)
 
 
 @pytest.mark.needs("redis-server")

@@ -431,3 +431,35 @@ def test_a_server_is_killed_at_each_point_with_its_client_which_acknowledges(her
     assert result.verdict == "violated", result.reasons
     assert result.acked == 2
     assert {one.reason for one in result.findings} == {"'a' after ''", "'aab' after 'aa'"}
+
+
+def test_a_finding_says_where_in_the_program_the_call_is_made(tmp_path, monkeypatch):
+    from croupier.explore.stacks import tool
+
+    if not tool():
+        pytest.skip("not installed: py-spy (pip install 'croupier[stacks]')")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "deep.py").write_text(
+        "import json, os, sys\n"
+        "def save(n):\n"
+        "    with open(os.environ['CROUPIER_STATE'] + '/notes.json', 'w') as out:\n"
+        "        json.dump(list(range(n)), out)\n"
+        "def main():\n"
+        "    for n in range(1, 4):\n"
+        "        save(n)\n"
+        "        print(n, flush=True)\n"
+        "main()\n"
+    )
+    check = "import json, os; json.load(open(os.environ['CROUPIER_STATE'] + '/notes.json'))"
+    result = explore([sys.executable, str(tmp_path / "deep.py")], [sys.executable, "-c", check])
+    stacks = {one.id: one.before.stack for one in result.findings if one.before is not None}
+    found = stacks[next(one.first for one in result.groups if "emptied" in one.cause)]
+    assert [frame.rpartition(" ")[2] for frame in found if not frame.startswith("…")] == ["save", "main", "<module>"]
+    assert found[-1].startswith(f"{tmp_path}/deep.py:9")
+
+
+def test_frames_of_libraries_are_folded():
+    from croupier.explore.stacks import folded
+
+    frames = [("/x/site-packages/a.py", 1, "one"), ("/x/site-packages/b.py", 2, "two"), ("/app/save.py", 7, "save")]
+    assert folded(frames) == ("… 2 frames of libraries", "/app/save.py:7 save")

@@ -186,7 +186,10 @@ def _explore(commands: Any) -> None:
     parser.add_argument("--check-timeout", default="10s", metavar="TIME", help="a check that takes longer has failed")
     parser.add_argument("--timeout", default="2m", metavar="TIME", help="how long the workload may take")
     parser.add_argument(
-        "--level", default="auto", choices=("auto", "seccomp", "ptrace"), help="how the workload is watched"
+        "--level",
+        default="auto",
+        choices=("auto", "seccomp", "ptrace", "fuse", "shim", "events", "clock"),
+        help="how the workload is watched; auto takes the best that works (croupier doctor)",
     )
     parser.add_argument(
         "--process",

@@ -12,11 +12,12 @@ from typing import Any, Literal
 from ..model.errors import ExperimentError
 from ..model.search import Budget, Model, SearchResult, Setting
 from ..model.units import Ms
+from ..trace.levels import refuse_level
 from .place import title_of, words
 from .search import Progress, Search
 
 Command = str | Sequence[str]
-Level = Literal["auto", "seccomp", "ptrace"]
+Level = Literal["auto", "seccomp", "ptrace", "fuse", "shim", "events", "clock"]
 
 
 def explore(
@@ -99,6 +100,7 @@ def setting_of(
         raise ExperimentError("the state is not a directory", at=f"--state {state}")
     if stdin and not Path(stdin).is_file():
         raise ExperimentError("there is no such file", at=f"--stdin {stdin}")
+    refuse_level(level, model, depth=depth, torn=torn)
     return Setting(
         title=title or title_of(run),
         workload=run,

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from ..model.errors import ExperimentError
 from ..model.search import Setting
+from ..trace.levels import best
 
 _SHELL = re.compile(r"[|&;<>()$`*?\n]|^\s*(!|\{|if |for |while )")
 _INTERPRETERS = re.compile(r"(python|pypy|perl|ruby|node|bash|sh|dash|zsh|env|java)[\d.]*$")
@@ -50,6 +51,11 @@ class Place:
         self.root = Path(tempfile.mkdtemp(prefix="croupier-search-")).resolve() if folder is None else folder
         self.state = self.root / "state"
         self.acked = self.root / "acked"
+
+    @property
+    def level(self) -> str:
+        """How workloads are watched here: what was asked for, or the best that works for this one."""
+        return self.setting.level if self.setting.level != "auto" else best(self.setting.workload)
 
     def __enter__(self) -> Place:
         return self

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -16,7 +16,11 @@ from ..snapshot.objects import NULL
 from ..snapshot.tree import find, open_tree
 from ..trace import GO, KILL, Act, Call, Torn, Traced, trace
 from ..trace.call import shared_mapping
+from ..trace.events import EVENT
+from ..trace.outside import observe
+from . import clocked
 from .place import Place
+from .stacks import stack_of
 
 _CHUNK = 4096
 _MOST_DATA = 64 << 20
@@ -190,7 +194,7 @@ class _Watching:
             return
         operation, self._pending = self._pending, None
         before = self.made.states[-1]
-        hint = touched(operation) if operation.kind != "other" else None
+        hint = touched(operation) if operation.kind != "other" and operation.call != EVENT else None
         self._add(self.recorder.snapshot(hint))
         if self.keep_data and operation.kind in ("copy", "splice"):
             self._take_data(before, operation)
@@ -238,7 +242,9 @@ def record(place: Place, store: Store, *, keep_data: bool = False) -> Recording:
     """Run the workload in the state directory as it is now. Raises ExperimentError where it cannot be started."""
     watching = _Watching(place, store, keep_data)
     made = watching.made
-    made.traced = run_traced(place, watching.on_call, watching.on_output)
+    if place.level == "clock":
+        return _by_clock(place, store)
+    made.traced = run_traced(place, watching.on_call, watching.on_output, watching.settle, watching.recorder.move_to)
     watching.settle()
     made.acked = [acknowledged(made.output, count) for count in made.acked]
     made.unannounced = watching.recorder.unannounced()
@@ -248,19 +254,63 @@ def record(place: Place, store: Store, *, keep_data: bool = False) -> Recording:
     return made
 
 
-def run_traced(place: Place, on_call: object, on_output: object) -> Traced:
-    """The workload under the tracer, as every run of a search starts it."""
+def _by_clock(place: Place, store: Store) -> Recording:
+    """A recording whose crash points are kills at drawn moments, each with a state of its own."""
+    budget = place.setting.budget
+    kills = budget.states if budget is not None and budget.states is not None else clocked.KILLS
+    made = Recording()
+    made.operations, made.states, outputs, made.traced = clocked.record_by_clock(
+        place, store, place.setting.seed, kills
+    )
+    # One file holds what was printed: that of the whole run, of which a run that was ended printed the beginning.
+    made.output = bytearray(outputs[-1])
+    printed = [_alike(one, outputs[-1]) for one in outputs]
+    made.acked = [acknowledged(made.output, count) for count in printed]
+    store.flush()
+    return made
+
+
+def _alike(one: bytes, other: bytes) -> int:
+    """How many bytes two outputs have in common, from the beginning."""
+    shorter = min(len(one), len(other))
+    return next((at for at in range(shorter) if one[at] != other[at]), shorter)
+
+
+def run_traced(
+    place: Place,
+    on_call: object,
+    on_output: object,
+    after: Callable[[], None] = lambda: None,
+    moved: Callable[[Path], None] = lambda path: None,
+) -> Traced:
+    """The workload as every run of a search starts it, watched by the level of the search."""
     setting = place.setting
     stdin = None
     try:
         if setting.stdin:
             stdin = os.open(setting.stdin, os.O_RDONLY | os.O_CLOEXEC)
+        if place.level in ("fuse", "shim", "events"):
+            return observe(
+                place.level,  # type: ignore[arg-type]
+                place.workload(),
+                root=place.state,
+                on_seen=on_call,  # type: ignore[arg-type]
+                on_output=on_output,  # type: ignore[arg-type]
+                after=after,
+                moved=moved,
+                env=place.environment(),
+                cwd=str(place.state),
+                stdin=stdin,
+                stderr=_quiet(),
+                deadline_s=setting.timeout_ms / 1000,
+                linger_s=2.0 if not setting.until else 0.2,
+            )
         return trace(
             place.workload(),
             on_call=on_call,  # type: ignore[arg-type]
             on_output=on_output,  # type: ignore[arg-type]
             env=place.environment(),
-            backend=setting.level,
+            backend=place.level,  # type: ignore[arg-type]
             cwd=str(place.state),
             stdin=stdin,
             stderr=_quiet(),
@@ -298,12 +348,17 @@ class Aimed:
         self.output = bytearray()
         self.landed = False
         self.why_not = ""
+        self.stack: tuple[str, ...] = ()
+        """Where in the program the call was made before which it was killed, where that can be had."""
 
 
-def kill_at(place: Place, operations: list[Operation], after: int, cut: int | None) -> Aimed:
+def kill_at(
+    place: Place, operations: list[Operation], after: int, cut: int | None, *, with_stack: bool = False
+) -> Aimed:
     """Run the workload in the state directory as it is now, and kill all of it before operation `after + 1`.
 
-    Stores through a mapping are no calls: the kill comes before the next call.
+    Stores through a mapping are no calls: the kill comes before the next call. `with_stack` asks where in the program
+    that is.
     """
     aimed = Aimed()
     wanted = sum(one.call != "mmap-store" for one in operations[:after]) + 1
@@ -318,6 +373,8 @@ def kill_at(place: Place, operations: list[Operation], after: int, cut: int | No
             aimed.why_not = f"this time operation {wanted} was {operation.call} {operation.path}".rstrip()
         else:
             aimed.landed = True
+            if with_stack:
+                aimed.stack = stack_of(call.pid, call.tid)
         return KILL if cut is None or not aimed.landed else Torn(length=cut)
 
     traced = run_traced(place, on_call, aimed.output.extend)

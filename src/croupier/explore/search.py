@@ -24,7 +24,8 @@ from ..store.journal import JournalWriter
 from ..store.searches import SearchDir, new_search_dir
 from ..system.clock import now_us
 from ..system.commands import run_command
-from . import controls, power
+from ..trace.levels import SAID, better_than
+from . import controls, power, stacks
 from .asking import Answer, Asker, Function, Job, Pool
 from .deeper import recoveries
 from .place import Place
@@ -58,6 +59,7 @@ class Search:
         self.answers: dict[Key, Answer] = {}
         self.points: list[s.CrashPoint] = []
         self.left_out = 0
+        self.stacks: dict[str, tuple[str, ...]] = {}
         self.spent = False
         self._began = time.monotonic()
 
@@ -103,7 +105,7 @@ class Search:
                 groups, confirmed = self._confirm(place, asks, groups)
         finally:
             asks.close()
-        findings = tuple(_with_confirmation(one, confirmed) for one in findings)
+        findings = tuple(_with_stack(_with_confirmation(one, confirmed), self.stacks) for one in findings)
         return self._end(findings, groups)
 
     def _list_points(self) -> None:
@@ -138,8 +140,9 @@ class Search:
     def level(self) -> str:
         """How the workload was watched."""
         traced = self.recording.traced
-        how = {"seccomp": "seccomp user notification", "ptrace": "ptrace"}.get(traced.level if traced else "", "none")
-        return f"{how}: a snapshot before every call that changes something, findings confirmed by real kills"
+        name = traced.level if traced else "none"
+        above = "; ".join(f"{one.name} does not work here: {one.detail}" for one in better_than(name))
+        return SAID[name] + (f" ({above})" if above and self.setting.level == "auto" else "")
 
     def _worth_checking(self) -> bool:
         self.self_checks += controls.of_recording(self.recording, self.setting)
@@ -300,13 +303,18 @@ class Search:
 
     def _confirm_one(self, place: Place, asks: Asker, point: s.CrashPoint) -> tuple[bool | None, str]:
         if point.model != "kill":
+            self._take_stack(place, point)
             return None, "a power cut is a model: no process kill loses what was not synced"
         if point.parent:
             return None, "a crash during recovery, taken from a watched run of the check"
+        if place.level == "clock":
+            return True, "its state is what a real kill left"
         why = ""
         for _ in range(_TRIES):
             restart(place, self.store, self.recording.initial)
-            aimed = kill_at(place, self.recording.operations, point.after, point.cut)
+            aimed = kill_at(place, self.recording.operations, point.after, point.cut, with_stack=True)
+            if aimed.stack:
+                self.stacks[point.id] = aimed.stack
             if not aimed.landed:
                 why = f"not reached again: {aimed.why_not}"
                 continue
@@ -318,15 +326,25 @@ class Search:
             why = (
                 f"killed for real there, and the check passed{'' if same else ', on a state of other bytes'}: {reason}"
             )
-            if same:
+            if same and place.level != "events":
                 return False, why
+        if place.level == "events":
+            # The n-th look is another moment each time; what was found there was on the disk all the same.
+            return None, f"its state was on the disk while the workload stood still; {why}"
         return (False, why) if not why.startswith("not") else (None, why)
+
+    def _take_stack(self, place: Place, point: s.CrashPoint) -> None:
+        """Where in the program the call is made before which the power was cut; its own run, killed there."""
+        if not stacks.tool() or place.level not in ("seccomp", "ptrace"):
+            return
+        restart(place, self.store, self.recording.initial)
+        self.stacks[point.id] = kill_at(place, self.recording.operations, point.after, None, with_stack=True).stack
 
     def _aim_once(self, place: Place) -> None:
         """Nothing to confirm: still show that a kill lands where it is aimed, on the state that was recorded."""
         made = self.recording
         inside = [one.index for one in made.operations if one.path and one.call != "mmap-store"]
-        if not inside:
+        if not inside or place.level in ("events", "clock"):
             return
         after = inside[len(inside) // 2] - 1
         restart(place, self.store, made.initial)
@@ -436,6 +454,13 @@ def _with_confirmation(finding: s.Finding, confirmed: dict[str, tuple[bool | Non
         return finding
     answer, detail = confirmed[finding.id]
     return msgspec.structs.replace(finding, confirmed=answer, confirmation=detail)
+
+
+def _with_stack(finding: s.Finding, found: dict[str, tuple[str, ...]]) -> s.Finding:
+    """The stack belongs to the call that was about to be made."""
+    if not found.get(finding.id) or finding.before is None:
+        return finding
+    return msgspec.structs.replace(finding, before=msgspec.structs.replace(finding.before, stack=found[finding.id]))
 
 
 @contextmanager

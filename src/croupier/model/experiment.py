@@ -120,7 +120,7 @@ class LogTrigger(Noun, frozen=True, kw_only=True):
 
 
 class SyscallTrigger(Noun, frozen=True, kw_only=True):
-    """A process is about to make a system call that changes a file; `nth` counts matches from 1.
+    """A process is about to make a system call; `nth` counts matches from 1.
 
     Calls of its whole tree count, from the moment at which the steady state was seen, over all its restarts. The call
     stands still until the injection has been carried out, and is done only then, if the process still lives.

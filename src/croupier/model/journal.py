@@ -327,7 +327,8 @@ class CallReached(Event, tag="call-reached", frozen=True, kw_only=True):
     pid: int
     call: str
     nth: int
-    """The how-manieth call that changes a file it is, of this process's tree, since the steady state was seen."""
+    """The how-manieth call that changes a file it is, of this process's tree, since the steady state was seen;
+    0 for one that changes none."""
     path: str = ""
     path2: str = ""
     offset: int | None = None

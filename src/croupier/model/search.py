@@ -256,7 +256,7 @@ class Setting(Noun, frozen=True, kw_only=True):
     """How long the workload may take."""
     cwd: str = ""
     """Where the command was given: names of files in it are relative to this."""
-    level: Literal["auto", "seccomp", "ptrace"] = "auto"
+    level: Literal["auto", "seccomp", "ptrace", "fuse", "shim", "events", "clock"] = "auto"
     """How the workload is watched; `auto` takes the best that works here."""
     stdin: str = ""
     """A file that the workload reads as its standard input."""

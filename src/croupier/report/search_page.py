@@ -146,7 +146,7 @@ def _told(group: Group, finding: Finding, operations: Sequence[Operation]) -> To
     lines = [_line(one, after=False) for one in operations[max(0, after - AROUND) : after]]
     lines.append(Line("", "", after=False, acked=False))
     lines += [_line(one, after=True) for one in operations[after : after + AROUND]]
-    stack = (finding.after.stack if finding.after else ()) or (finding.before.stack if finding.before else ())
+    stack = finding.before.stack if finding.before else ()
     return Told(group, finding, lines, stack)
 
 

@@ -96,6 +96,9 @@ def _group(group: Group, result: SearchResult, by_id: dict[str, Finding]) -> lis
         lines.append(f"   {finding.id}: after  {said(finding.after) or 'the start'}")
         lines.append(f"          before {said(finding.before) or 'the end'}")
         lines += [f"          {one_line(one, 160)}" for one in finding.lost[:4]]
+        lines += [
+            f"          at {one_line(frame, 160)}" for frame in (finding.before.stack if finding.before else ())[:3]
+        ]
         lines.append(f"   says: {one_line(group.reason, 300)}")
     if group.fix:
         lines.append(f"   fix: {group.fix}" + (f" ({group.link})" if group.link else ""))

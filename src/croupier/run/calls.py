@@ -12,6 +12,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -27,11 +28,13 @@ from ..model.plan import Injection, OnSyscall, Plan
 from ..model.target import Identity, Selector
 from ..system import call_rules, procs
 from ..system.clock import now_us
-from ..trace import GO, MUTATING, SENDING, Call, lacks
+from ..trace import CONNECTING, GO, MUTATING, READING, SENDING, Call, lacks
 from ..trace import acts as a
 from ..trace import filter as filters
 from ..trace.book import Book
+from ..trace.launch import control_number
 from ..trace.listener import Listener
+from ..trace.perform import CAN_BE_CUT, can_be_cut
 from ..trace.table import REFUSED, machine
 from .floor import Floor
 
@@ -40,6 +43,15 @@ HELD_MS = 5_000
 RECORD = "calls.jsonl"
 _FREEZE_MS = 3_600_000
 _NO_FILE = ("/dev/", "/proc/", "/sys/")
+_ON_REQUEST = SENDING | READING | CONNECTING
+"""Calls that stop only where they are named: they change no file, and there are many of them."""
+_STOPPED = MUTATING | _ON_REQUEST
+# What these bring back (a descriptor, an address, bytes, messages) cannot be made up.
+_TRUE = READING | {
+    "open", "openat", "openat2", "creat", "open_by_handle_at", "mmap", "io_submit", "accept", "accept4", "sendmsg",
+    "sendmmsg", "tee", "vmsplice", "splice",
+}  # fmt: skip
+_COPIES = ("write", "copy", "output")
 
 
 class RecordedCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -55,6 +67,8 @@ class RecordedCall(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True
     path2: str = ""
     offset: int | None = None
     length: int | None = None
+    acked: int = 0
+    """How many acknowledgements of the workload had been read by then."""
 
 
 @dataclass(eq=False)
@@ -97,12 +111,15 @@ def refuse_calls(plan: Plan, experiment: Experiment, recorded: Iterable[str] = (
 
     Raises ExperimentError or Refused before anything is touched.
     """
-    for name in _named(plan):
-        if name not in ("any", *MUTATING, *SENDING):
+    for name, do in _named(plan):
+        if name not in ("any", *_STOPPED):
             raise ExperimentError(
-                f"the call {name!r} cannot be stopped",
-                at="call",
-                hint=f"one of any, {', '.join(sorted(MUTATING | SENDING))}",
+                f"the call {name!r} cannot be stopped", at="call", hint=f"one of any, {', '.join(sorted(_STOPPED))}"
+            )
+        able = _able(do)
+        if name != "any" and name not in able:
+            raise ExperimentError(
+                f"do: {do} is nothing that the call {name!r} can do", at="do", hint=f"with {', '.join(sorted(able))}"
             )
     if watched_processes(plan, experiment, recorded) and (lack := lacks("seccomp")):
         raise Refused(
@@ -110,23 +127,31 @@ def refuse_calls(plan: Plan, experiment: Experiment, recorded: Iterable[str] = (
         )
 
 
-def _named(plan: Plan) -> Iterable[str]:
+def _named(plan: Plan) -> Iterable[tuple[str, str]]:
+    """Every call that is named, and what is to become of it."""
     for injection in plan.injections:
         if isinstance(injection.trigger, OnSyscall):
-            yield injection.trigger.call
+            yield injection.trigger.call, "wait"
         for fault in single(injection.fault):
             if isinstance(fault, Syscall):
-                yield from fault.calls
+                yield from ((name, fault.do) for name in fault.calls)
+
+
+def _able(do: str) -> frozenset[str]:
+    """The calls of which this can become."""
+    return {"short": CAN_BE_CUT, "torn": CAN_BE_CUT, "lie": _STOPPED - _TRUE}.get(do, _STOPPED)
 
 
 class CallWatch:
     """Everybody in this round whose calls are watched."""
 
-    def __init__(self, floor: Floor, recorded: tuple[str, ...] = ()) -> None:
+    def __init__(self, floor: Floor, recorded: tuple[str, ...] = (), acked: Callable[[], int] = lambda: 0) -> None:
+        """`recorded` names those whose calls are written down, each with what `acked` says."""
         self._floor = floor
+        self._acked = acked
         self._watched = watched_processes(floor.plan, floor.experiment, recorded)
         self._recorded = frozenset(recorded)
-        self._names = MUTATING | (frozenset(_named(floor.plan)) & SENDING)
+        self._names = MUTATING | (_ON_REQUEST & {name for name, _ in _named(floor.plan)})
         self._counts: dict[str, int] = {}
         self._waiting = [
             _Waiting(injection=one, trigger=floor.view.bind(one.trigger))
@@ -136,6 +161,7 @@ class CallWatch:
         self._held: dict[int, _Held] = {}
         self._striking: dict[int, call_rules.Rule] = {}
         self._serving: list[tuple[threading.Thread, Listener, int]] = []
+        self._books: list[tuple[str, Book]] = []
         self._lock = threading.Lock()
         self._counting = False
         self._over = False
@@ -148,17 +174,20 @@ class CallWatch:
         """The filter that a process is started under; b"" for one that is not watched."""
         if process not in self._watched or (kind := machine()) is None:
             return b""
-        return filters.program(kind, self._names, REFUSED, filters.NOTIFY)
+        # Without the calls that start a program: nobody answers yet when the process becomes its own.
+        return filters.program(kind, self._names, REFUSED, filters.NOTIFY, control_number())
 
     def begin(self) -> None:
         """The steady state was seen: calls count from now on."""
         self._counting = True
 
-    def started(self, process: str, who: Identity, listener: int) -> None:
-        """Serve the calls of a process that was started under a filter."""
+    def started(self, process: str, who: Identity, listener: int, bare: bool) -> None:
+        """Serve the calls of a process that was started under a filter; `bare` if it gave up privileges for that."""
         kind = machine()
         assert kind is not None
         book = Book(kind, self._names)
+        if bare:
+            book.note("it gave up privileges to be watched, so setuid programs that it starts have none")
         serving = Listener(
             book,
             listener,
@@ -177,6 +206,7 @@ class CallWatch:
 
         thread = self._floor.loop.thread(serve, f"croupier-calls-{process}")
         self._serving.append((thread, serving, listener))
+        self._books.append((process, book))
 
     def released(self, injection: int, why: str = "it was carried out") -> None:
         """An injection is over, or has done what the process must go on for: its call may go on. From any thread."""
@@ -204,8 +234,11 @@ class CallWatch:
             thread.join(timeout=2)
             if not thread.is_alive():
                 serving.close()
+                serving.book.scene.lender.close()
                 os.close(listener)
         self._serving = []
+        for sentence in dict.fromkeys(f"{process}: {one}" for process, book in self._books for one in book.blind):
+            self._floor.note(sentence)
         if self._file is not None:
             self._file.close()
 
@@ -273,11 +306,16 @@ class CallWatch:
             fault: Syscall = rule.fault
             if not _matches(call, fault.calls, fault.path, changes) or not _is_of(call, fault.on):
                 continue
+            if call.name not in _able(fault.do) or (fault.do in ("short", "torn") and not can_be_cut(call)):
+                continue
             who = who or procs.identity(call.pid)
             if who is not None and rule.covers(who) and rule.strikes():
                 self._striking[call.tid] = rule
-                return _act(fault)
+                return _act(fault, call, partial(self._is_over, rule))
         return GO
+
+    def _is_over(self, rule: call_rules.Rule) -> bool:
+        return rule.lifted or self._over
 
     def _kill(self, call: Call) -> bool:
         """End the process that makes a call, by the hands of the injection whose rule says so."""
@@ -287,7 +325,7 @@ class CallWatch:
     def _write(self, process: str, call: Call, number: int) -> None:
         line = RecordedCall(
             n=number, process=process, pid=call.pid, call=call.name, kind=call.kind, path=call.path, path2=call.path2,
-            offset=call.offset, length=call.length,
+            offset=call.offset, length=call.length, acked=self._acked(),
         )  # fmt: skip
         self._file.write(msgspec.json.encode(line) + b"\n")
         self._file.flush()
@@ -312,7 +350,9 @@ def read_record(path: Path) -> list[RecordedCall]:
 def _changes_a_file(call: Call) -> bool:
     """Whether it is about something in a file system that is there to stay."""
     path = call.path
-    return bool(path) and call.kind not in ("other", "output") and not path.startswith(_NO_FILE)
+    return (
+        bool(path) and call.name in MUTATING and call.kind not in ("other", "output") and not path.startswith(_NO_FILE)
+    )
 
 
 def _matches(call: Call, names: tuple[str, ...], path: str, changes: bool) -> bool:
@@ -329,16 +369,19 @@ def _is_of(call: Call, kind: str) -> bool:
     return kind == "any" or call.file_kind == kind or (kind == "pipe" and call.file_kind == "fifo")
 
 
-_ACTS: dict[str, Callable[[Syscall], a.Act]] = {
-    "fail": lambda fault: a.Fail(errno=getattr(errno, fault.errno)),
-    "delay": lambda fault: a.Delay(delay_ms=int(fault.delay_ms)),
-    "short": lambda fault: a.Short(length=fault.bytes),
-    "torn": lambda fault: a.Torn(length=fault.bytes),
-    "lie": lambda fault: a.Lie(),
-    "freeze": lambda fault: a.Delay(delay_ms=_FREEZE_MS),
-    "kill": lambda fault: a.KILL,
-}
-
-
-def _act(fault: Syscall) -> a.Act:
-    return _ACTS[fault.do](fault)
+def _act(fault: Syscall, call: Call, over: Callable[[], bool]) -> a.Act:
+    match fault.do:
+        case "fail":
+            return a.Fail(errno=getattr(errno, fault.errno))
+        case "delay":
+            return a.Delay(delay_ms=int(fault.delay_ms), over=over)
+        case "short":
+            return a.Short(length=fault.bytes, over=over)
+        case "torn":
+            return a.Torn(length=fault.bytes)
+        case "lie":
+            return a.Lie(result=(call.length or 0) if call.shape.kind in _COPIES else 0)
+        case "freeze":
+            return a.Delay(delay_ms=_FREEZE_MS, over=over)
+        case "kill":
+            return a.KILL

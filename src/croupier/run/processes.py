@@ -22,6 +22,7 @@ from ..model.target import Identity
 from ..supervise.keeper import Exited
 from ..system import signals
 from ..system.clock import now_us
+from ..trace.launch import control_number
 from .floor import Floor
 from .prepare import start_order, with_env
 from .watch import Watch
@@ -159,6 +160,7 @@ class Processes:
                 stderr=pipes["err"][1],
                 core_limit=floor.experiment.collect.cores,
                 filter=floor.calls.filter_for(name) if floor.calls else b"",
+                report_at=control_number(),
             )
         except TargetError:
             for read, _ in pipes.values():
@@ -167,8 +169,8 @@ class Processes:
         finally:
             for _, write in pipes.values():
                 os.close(write)
-        if floor.calls and (listener := floor.keeper.take_listener(who)) >= 0:
-            floor.calls.started(name, who, listener)
+        if floor.calls and (given := floor.keeper.take_listener(who)):
+            floor.calls.started(name, who, *given)
         for stream, (read, _) in pipes.items():
             self._drain(read, self._sinks[f"{name}.{stream}"])
         return who

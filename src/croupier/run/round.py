@@ -181,7 +181,7 @@ class Round:
                 listen=listen,
                 broke=self.broke,
             )
-            self.floor.calls = self._calls = CallWatch(self.floor, options.record_calls)
+            self.floor.calls = self._calls = CallWatch(self.floor, options.record_calls, lambda: ledger.count)
             self._watch = Watch(self.floor)
             on_error.callback(self._watch.close)
             view.look_through(self._watch, catalogue)

@@ -98,6 +98,9 @@ class Strike:
     def applied(self, key: str) -> None:
         """The change of that record was made."""
         self._floor.keeper.step(UndoStep(key=key, state="applied"))
+        if self._floor.calls and (record := self._records.get(key)) and record.fault == "syscall":
+            # The call that stands still may be the very one that is to go wrong.
+            self._floor.calls.released(self.number, "its rule is in force")
 
     def signal(self, who: Identity, name: str) -> bool:
         """Send a signal to exactly this process; False where it is gone, or the strike is halted.

@@ -111,6 +111,10 @@ class Recorder:
         self._top, self._at, _ = self._scan(self._root, ())
         return self._done()
 
+    def move_to(self, root: Path) -> None:
+        """The directory has another path for now; what is in it is the same."""
+        self.root, self._root = root, os.fsencode(root)
+
     def snapshot(self, hint: Iterable[Touched] | None = None, mapped: Iterable[str] = ()) -> str:
         """Look at what the hint names and return the digest of the state. Without a hint, and at first: `full`.
 

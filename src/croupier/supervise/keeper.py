@@ -67,6 +67,8 @@ class SpawnAsked(Message, tag="spawn", frozen=True, kw_only=True):
     core_limit: bool = False
     filter: bytes = b""
     """The seccomp filter that it runs under, whose listener comes back with the answer; none by default."""
+    report_at: int = 3
+    """The descriptor by which the child reports until it is the program; one that its filter lets send."""
     command: bool = False
     """It is asked something and ends, rather than being a part of the program: what it orphans falls to itself as
     long as it lives, so that its tree holds everything that it started."""
@@ -128,6 +130,8 @@ class Spawned(Message, tag="spawned", frozen=True, kw_only=True):
 
     who: Identity
     listener: bool = False
+    bare: bool = False
+    """It gave up the privileges of setuid programs for its filter."""
 
 
 class Failed(Message, tag="failed", frozen=True, kw_only=True):
@@ -204,7 +208,7 @@ class Keeper:
         self._spawned: dict[Identity, str] = {}
         self._waiting: dict[str, Callable[[Exited], None]] = {}
         """Who wants to hear of the end of a command, by its name."""
-        self._listeners: dict[Identity, int] = {}
+        self._listeners: dict[Identity, tuple[int, bool]] = {}
         self._before = frozenset(procs.children(os.getpid()))
         """Our children from before the round."""
         self._clean = True
@@ -283,21 +287,25 @@ class Keeper:
         stderr: int,
         core_limit: bool = False,
         filter: bytes = b"",
+        report_at: int = 3,
     ) -> Identity:
         """Start a process of the round as the guardian's child, in a session of its own. Takes a few milliseconds.
 
         With a seccomp `filter`, `take_listener` has its listener. `stdout` and `stderr` are descriptors, which stay the
         caller's. Raises TargetError with the reason when it cannot be started, HarnessError when the guardian is gone.
         """
-        asked = _spawn_asked(name, argv, env, cwd, core_limit=core_limit, filter=filter)
+        asked = _spawn_asked(name, argv, env, cwd, core_limit=core_limit, filter=filter, report_at=report_at)
         answer = self._must(asked, (stdout, stderr))
         assert isinstance(answer, Spawned)
         self._spawned[answer.who] = name
         return answer.who
 
-    def take_listener(self, who: Identity) -> int:
-        """The listener of a process that was started under a filter; it is the caller's from then on. -1 for none."""
-        return self._listeners.pop(who, -1)
+    def take_listener(self, who: Identity) -> tuple[int, bool] | None:
+        """The listener of a process that was started under a filter, and whether it gave up privileges for that.
+
+        It is the caller's from then on; None for a process without.
+        """
+        return self._listeners.pop(who, None)
 
     def spawn_command(
         self,
@@ -463,7 +471,7 @@ class Keeper:
                 while True:
                     for answer in self._requests.receive(_ANSWERS, wait_s=max(0.0, (end_us - now_us()) / 1e6)):
                         if isinstance(answer, Spawned) and answer.listener and self._requests.files:
-                            self._listeners[answer.who] = self._requests.files.pop(0)
+                            self._listeners[answer.who] = (self._requests.files.pop(0), answer.bare)
                         return answer
                     if self._requests.ended or now_us() >= end_us:
                         raise OSError("it ended" if self._requests.ended else "it does not answer")
@@ -620,6 +628,7 @@ def _spawn_asked(
     *,
     core_limit: bool = False,
     filter: bytes = b"",
+    report_at: int = 3,
     command: bool = False,
 ) -> SpawnAsked:
     return SpawnAsked(
@@ -629,6 +638,7 @@ def _spawn_asked(
         cwd=cwd,
         core_limit=core_limit,
         filter=filter,
+        report_at=report_at,
         command=command,
     )
 

@@ -28,6 +28,7 @@ def start(
     core_limit: bool = False,
     keeps_orphans: bool = False,
     last: Callable[[socket.socket], None] | None = None,
+    report_at: int = 3,
 ) -> tuple[int, int]:
     """Fork and exec. Returns the pid and a descriptor that tells how it went.
 
@@ -37,7 +38,8 @@ def start(
     The child dies by SIGKILL when the caller does, its stdin is empty, every signal has its default disposition and
     none is blocked. `core_limit` raises the soft limit of core dumps to the hard one. With
     `keeps_orphans` whatever daemonises below it stays below it for as long as it lives. `last` is called in the child
-    right before it becomes the program, with the line that the descriptor is the other end of.
+    right before it becomes the program, with the line that the descriptor is the other end of, which is `report_at`
+    there.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     reader, writer = ours.detach(), theirs.detach()
@@ -49,7 +51,7 @@ def start(
         os.close(writer)
         raise
     if pid == 0:
-        _become(argv, env, cwd, stdout, stderr, core_limit, keeps_orphans, last, writer, parent)
+        _become(argv, env, cwd, stdout, stderr, core_limit, keeps_orphans, last, report_at, writer, parent)
     os.close(writer)
     return pid, reader
 
@@ -85,6 +87,7 @@ def _become(
     core_limit: bool,
     keeps_orphans: bool,
     last: Callable[[socket.socket], None] | None,
+    report_at: int,
     writer: int,
     parent: int,
 ) -> NoReturn:
@@ -109,7 +112,7 @@ def _become(
         if core_limit:
             _, hard = resource.getrlimit(resource.RLIMIT_CORE)
             resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
-        line = socket.socket(fileno=_place(stdout, stderr, writer))
+        line = socket.socket(fileno=_place(stdout, stderr, writer, report_at))
         stage = "chdir"
         os.chdir(cwd or ".")
         if last is not None:
@@ -130,15 +133,18 @@ def _tell(line: socket.socket | None, writer: int, report: str) -> None:
     (line or socket.socket(fileno=writer)).send(report.encode())
 
 
-def _place(stdout: int, stderr: int, writer: int) -> int:
-    """Put the streams on 0, 1 and 2, the report on 3, and close everything else."""
+def _place(stdout: int, stderr: int, writer: int, report_at: int) -> int:
+    """Put the streams on 0, 1 and 2, the report where it is wanted, and close everything else."""
     empty = os.open(os.devnull, os.O_RDONLY)
     # Lifted above 3 first, so that no number is overwritten before it was read.
     lifted = [_lift(file) for file in (empty, stdout, stderr, writer)]
-    for number, file in enumerate(lifted):
-        os.dup2(file, number, inheritable=number < 3)
-    os.closerange(4, _FILES)
-    return 3
+    for number, file in enumerate(lifted[:3]):
+        os.dup2(file, number)
+    if lifted[3] != report_at:
+        os.dup2(lifted[3], report_at, inheritable=False)
+    os.closerange(3, report_at)
+    os.closerange(report_at + 1, _FILES)
+    return report_at
 
 
 def _lift(file: int) -> int:

@@ -26,12 +26,14 @@ from .call import Call
 from .launch import Order
 from .levels import Level, best, lacks, levels
 from .output import Outlet
-from .table import MUTATING, SENDING, SHAPES, SPAWNING, Kind, Shape, machine
+from .table import CONNECTING, MUTATING, READING, SENDING, SHAPES, SPAWNING, Kind, Shape, machine
 
 __all__ = [
+    "CONNECTING",
     "GO",
     "KILL",
     "MUTATING",
+    "READING",
     "SENDING",
     "SHAPES",
     "SPAWNING",

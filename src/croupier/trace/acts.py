@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from ..model.noun import Noun
 
 
@@ -20,9 +22,11 @@ class Fail(Noun, frozen=True, kw_only=True):
 
 
 class Short(Noun, frozen=True, kw_only=True):
-    """The first bytes are written for real, and the program is told that it was these."""
+    """The first bytes are written (or read) for real, and the program is told that it was these."""
 
     length: int
+    over: Callable[[], bool] | None = None
+    """As that of `Delay`, for a read that still waits for its first byte."""
 
 
 class Torn(Noun, frozen=True, kw_only=True):
@@ -41,6 +45,8 @@ class Delay(Noun, frozen=True, kw_only=True):
     """Hold the call for a while, then let the kernel do it. Other threads and processes go on meanwhile."""
 
     delay_ms: int
+    over: Callable[[], bool] | None = None
+    """Whether it may go on before that; asked when somebody hurries whoever serves the call."""
 
 
 Act = Go | Kill | Fail | Short | Torn | Lie | Delay

@@ -46,6 +46,7 @@ FileKind = Literal["file", "dir", "fifo", "pipe", "socket", "tty", "device", "me
 
 _GONE: Final = " (deleted)"
 _WRITES: Final = frozenset({"write", "copy", "splice"})
+_HAS_OFFSET: Final = _WRITES | {"read", "allocate", "sync-range", "mmap"}
 
 
 _T = TypeVar("_T")
@@ -140,7 +141,7 @@ class Call:
 
     @lazy
     def path(self) -> str:
-        """The absolute path of what is changed, links in it followed as the call does; "" if it has none.
+        """The absolute path of what is changed or read, links in it followed as the call does; "" if it has none.
 
         For a file that has no name any more it is its last name (see `deleted`).
         """
@@ -270,7 +271,7 @@ class Call:
         shape = self.shape
         if self.name == "io_submit":
             return self._first_iocb[4] if self._first_iocb else None
-        if self.fd is None or shape.kind not in ("write", "copy", "splice", "allocate", "sync-range", "mmap"):
+        if self.fd is None or shape.kind not in _HAS_OFFSET:
             return None
         if self.file_kind != "file":
             return None
@@ -278,7 +279,7 @@ class Call:
             return self._status.st_size if self._status else None
         if shape.offset is not None:
             given = _signed64(self.args[shape.offset])
-            # pwritev2 with -1 writes at the position.
+            # pwritev2 and preadv2 with -1 mean the position.
             return self.position if given == -1 else given
         if shape.offset_at is not None and self.args[shape.offset_at]:
             return self._number_at(self.args[shape.offset_at])
@@ -314,6 +315,13 @@ class Call:
         except (OSError, IndexError):
             pass
         return b""
+
+    @property
+    def room(self) -> list[tuple[int, int]]:
+        """Where the bytes that the call reads go: the address and the length of each buffer."""
+        if self.shape.vector is not None:
+            return self._buffers
+        return [] if self.shape.buffer is None else [(self.args[self.shape.buffer], self.length or 0)]
 
     @lazy
     def program(self) -> str:

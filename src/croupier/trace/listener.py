@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import errno
 import heapq
-import math
 import os
 import re
 import select
@@ -20,7 +19,7 @@ from fcntl import ioctl
 from typing import Final
 
 from . import perform
-from .acts import Act, Delay, Fail, Go, Kill, Lie, Short, Torn
+from .acts import GO, Act, Delay, Fail, Go, Kill, Lie, Short, Torn
 from .book import Book, OnCall, OnExit
 from .call import Call
 from .settle import settle
@@ -30,6 +29,7 @@ _SEND: Final = 0xC018_2101
 _SET_FLAGS: Final = 0x4008_2104
 _SYNC_WAKE_UP: Final = 1
 _IS_VALID: Final = 0x4008_2102
+_LOOK_AGAIN_S: Final = 0.005
 _COOKIE: Final = struct.Struct("=Q")
 _NOTIFICATION: Final = struct.Struct("=QIIiIQ6Q")
 _ANSWER: Final = struct.Struct("=QqiI")
@@ -64,7 +64,7 @@ class Listener:
     ) -> None:
         """`file` is the descriptor, which stays the caller's; `before` is called before each question to `on_call`.
 
-        `hurried` says that `hurry` may be called, which costs a little at each call.
+        `hurried` says that `hurry` may be called.
         """
         self.book = book
         self.closed = False
@@ -83,14 +83,15 @@ class Listener:
                 self._either.register(one, select.POLLIN)
         self._gone: dict[int, Call] = {}
         self._interrupted: dict[int, tuple[Call, Act]] = {}
-        self._held: list[tuple[float, int, int, Call]] = []
+        self._held: list[tuple[float, int, int, Call, Act]] = []
         self._waiting: deque[_Stop] = deque()
         _wake_up_at_once(file)
 
     def serve(self) -> None:
         """Answer until nobody is left who could call. Raises what the handler raises."""
         while True:
-            if (self._held or self._wake >= 0 or not _RECEIVE_ENDS) and not self._ready():
+            # Nothing but a held call can be hurried, and only this thread holds any.
+            if (self._held or not _RECEIVE_ENDS) and not self._ready():
                 self._release(time.monotonic())
                 continue
             stop = self._next_stop()
@@ -107,7 +108,7 @@ class Listener:
                     stop = None
 
     def hurry(self) -> None:
-        """Whatever is held back goes on now. From any thread."""
+        """Whatever is held back and may go on does so now (see `Delay.over`). From any thread."""
         os.eventfd_write(self._wake, 1)
 
     def close(self) -> None:
@@ -122,7 +123,7 @@ class Listener:
         seen = [file for file, _ in self._either.poll(left_ms)]
         if self._wake in seen:
             os.eventfd_read(self._wake)
-            self._release(math.inf)
+            self._let_go(_may_go_on)
         return self._listener in seen
 
     def _is_over(self) -> bool:
@@ -189,6 +190,9 @@ class Listener:
             case Short(length=length):
                 try:
                     done = perform.first_part(call, length, last=False)
+                except perform.NotYet:
+                    # Whoever asks for bytes waits for them, and we must not wait with it.
+                    self._hold(cookie, call, act, _LOOK_AGAIN_S)
                 except OSError as error:
                     self._send(cookie, 0, -(error.errno or errno.EIO), 0)
                 else:
@@ -200,7 +204,7 @@ class Listener:
             case Lie(result=result):
                 self._done(cookie, call, result)
             case Delay(delay_ms=delay):
-                heapq.heappush(self._held, (time.monotonic() + delay / 1000, call.index, cookie, call))
+                self._hold(cookie, call, act, delay / 1000)
 
     def _end(self, cookie: int, call: Call) -> None:
         if not self._on_kill(call):
@@ -224,11 +228,24 @@ class Listener:
                 raise
             return True
 
+    def _hold(self, cookie: int, call: Call, act: Act, for_s: float) -> None:
+        heapq.heappush(self._held, (time.monotonic() + for_s, call.index, cookie, call, act))
+
     def _release(self, now: float) -> None:
+        due = []
         while self._held and self._held[0][0] <= now and not self.closed:
-            _, _, cookie, call = heapq.heappop(self._held)
-            if self._send(cookie, 0, 0, _CONTINUE):
-                self._gone[call.tid] = call
+            due.append(heapq.heappop(self._held))
+        for _, _, cookie, call, act in due:
+            # A read that found nothing yet looks again; whatever else was held has been held for long enough.
+            self._answer(cookie, call, act if isinstance(act, Short) and self._stands_still(cookie) else GO)
+
+    def _let_go(self, may_go_on: Callable[[Act], bool]) -> None:
+        """Let the kernel do those of the held calls that may go on before their time."""
+        now = [one for one in self._held if may_go_on(one[-1])]
+        self._held = [one for one in self._held if not may_go_on(one[-1])]
+        heapq.heapify(self._held)
+        for _, _, cookie, call, _ in now:
+            self._answer(cookie, call, GO)
 
     def _came_again(self, tid: int) -> bool:
         """Whether a thread stands still in another call. Those that do are taken in, to be answered in their order."""
@@ -249,6 +266,10 @@ class Listener:
                 self.book.note(f"{call.name} of {call.path or tid} may not have been done when the next call began")
             if state != "blocked":
                 del self._gone[tid]
+
+
+def _may_go_on(act: Act) -> bool:
+    return act.over is None or act.over() if isinstance(act, Delay | Short) else True
 
 
 def _wake_up_at_once(listener: int) -> None:

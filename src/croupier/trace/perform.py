@@ -1,30 +1,50 @@
-"""Do a part of a stopped write ourselves: for real, on the very same open file, so that position and append hold."""
+"""Do a part of a stopped call ourselves: for real, on the very same open file, so that position and append hold."""
 
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
 import select
+import socket
 from typing import Final
 
 from . import memory
 from .call import Call
 
-CAN_BE_CUT: Final = frozenset({"write", "pwrite64", "writev", "pwritev", "pwritev2", "copy_file_range", "sendfile"})
+_READS: Final = frozenset({"read", "pread64", "readv", "preadv", "preadv2", "recvfrom"})
+CAN_BE_CUT: Final = _READS | {
+    "write", "pwrite64", "writev", "pwritev", "pwritev2", "copy_file_range", "sendfile", "sendto",
+}  # fmt: skip
 _PIPE_BUF: Final = 4096
 
 
+class NotYet(Exception):
+    """There is nothing to be read yet, and the program would wait for it."""
+
+
+def can_be_cut(call: Call) -> bool:
+    """Whether a part of this call can be done by us."""
+    if call.name in ("sendto", "recvfrom") and call.args[4]:
+        # A message that names the other side is whole or nothing.
+        return False
+    return call.name in CAN_BE_CUT and call.fd is not None
+
+
 def first_part(call: Call, length: int, *, last: bool) -> int:
-    """Write the first `length` bytes of what the call would write. Returns how many; raises OSError as a call would.
+    """Write, or read, the first `length` bytes of what the call would. Returns how many; raises OSError as it would.
 
     `last` says that the tree ends after this, so that nobody will look at the position of the descriptor. Raises
-    ValueError for a call that has no bytes to cut.
+    NotYet for a read that must wait, ValueError for a call that has no bytes to cut.
     """
-    if call.name not in CAN_BE_CUT or call.fd is None:
+    if not can_be_cut(call):
         raise ValueError(f"{call.name} cannot be cut; only {', '.join(sorted(CAN_BE_CUT))} can")
+    assert call.fd is not None
     length = max(0, min(length, call.length or 0))
     if length == 0:
         return 0
+    if call.name in _READS:
+        return _read(call, length)
     data = _bytes_of(call, length)
     if not data:
         return 0
@@ -37,11 +57,54 @@ def first_part(call: Call, length: int, *, last: bool) -> int:
         os.close(file)
 
 
+def _read(call: Call, length: int) -> int:
+    """Read on the same open file, and put the bytes where the program wants them."""
+    assert call.fd is not None
+    file, same = call.scene.lender.borrow(call.pid, call.fd, os.O_RDONLY)
+    try:
+        if not same and _moves(call):
+            raise OSError(errno.EPERM, "this machine does not lend descriptors, so their position cannot be moved")
+        data = _taken(call, file, length)
+    finally:
+        os.close(file)
+    done = 0
+    for address, room in call.room:
+        part = data[done : done + room]
+        if part:
+            memory.write(call.tid, address, part)
+            done += len(part)
+    return done
+
+
+def _taken(call: Call, file: int, length: int) -> bytes:
+    if call.shape.offset is not None and not _moves(call):
+        return os.pread(file, length, _signed(call.args[call.shape.offset]))
+    if call.file_kind not in ("file", "device") and not _can_be_read(file):
+        if not _would_wait(call, file):
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        raise NotYet
+    if call.name == "recvfrom":
+        with socket.socket(fileno=os.dup(file)) as line:
+            return line.recv(length, call.flags | socket.MSG_DONTWAIT)
+    return os.read(file, length)
+
+
+def _would_wait(call: Call, file: int) -> bool:
+    at_once = call.name == "recvfrom" and call.flags & socket.MSG_DONTWAIT
+    return not at_once and not fcntl.fcntl(file, fcntl.F_GETFL) & os.O_NONBLOCK
+
+
+def _can_be_read(file: int) -> bool:
+    watch = select.poll()
+    watch.register(file, select.POLLIN)
+    return bool(watch.poll(0))
+
+
 def _moves(call: Call) -> bool:
     """Whether the call moves the position of its descriptor."""
     shape = call.shape
     if shape.offset is not None:
-        return call.name == "pwritev2" and call.args[shape.offset] >> 63 == 1
+        return call.name in ("pwritev2", "preadv2") and call.args[shape.offset] >> 63 == 1
     return shape.offset_at is None or not call.args[shape.offset_at]
 
 

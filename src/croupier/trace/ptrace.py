@@ -64,6 +64,7 @@ _RAX: Final = 10 * 8
 _NT_PRSTATUS: Final = 1
 _NT_ARM_SYSCALL: Final = 0x404
 _PACE_S: Final = 0.0005
+_LOOK_AGAIN_S: Final = 0.005
 _LONG_S: Final = 2.0
 
 
@@ -82,7 +83,7 @@ class Watch:
         self._info_at = ctypes.addressof(self._info)
         self._gone: dict[int, Call] = {}
         self._again: dict[int, Call] = {}
-        self._held: list[tuple[float, int, Call]] = []
+        self._held: list[tuple[float, int, Call, Act]] = []
         self._later: deque[tuple[int, int]] = deque()
         self._crew = 1
         self._killed_at: int | None = None
@@ -156,7 +157,7 @@ class Watch:
             try:
                 if tid:
                     self._happened(tree, outlet, tid, status)
-                self._release()
+                self._release(tree)
             except BaseException as problem:
                 # The caller hears of it; here the ended are still to be taken in.
                 self._problem = self._problem or problem
@@ -257,6 +258,10 @@ class Watch:
             case Short(length=length):
                 try:
                     result = perform.first_part(call, length, last=False)
+                except perform.NotYet:
+                    # Whoever asks for bytes waits for them, and we must not wait with it.
+                    self._hold(call, act, _LOOK_AGAIN_S)
+                    return
                 except OSError as error:
                     result = -(error.errno or errno.EIO)
                 self._pretend(call, result)
@@ -265,7 +270,10 @@ class Watch:
             case Lie(result=result):
                 self._pretend(call, result)
             case Delay(delay_ms=delay):
-                heapq.heappush(self._held, (time.monotonic() + delay / 1000, call.index, call))
+                self._hold(call, act, delay / 1000)
+
+    def _hold(self, call: Call, act: Act, for_s: float) -> None:
+        heapq.heappush(self._held, (time.monotonic() + for_s, call.index, call, act))
 
     def _begin(self, call: Call) -> None:
         self._gone[call.tid] = call
@@ -288,9 +296,16 @@ class Watch:
         elif self._on_exit:
             self._on_exit(call, result)
 
-    def _release(self) -> None:
-        while self._held and self._held[0][0] <= time.monotonic() and not self._ended:
-            self._begin(heapq.heappop(self._held)[2])
+    def _release(self, tree: launch.Tree) -> None:
+        due, now = [], time.monotonic()
+        while self._held and self._held[0][0] <= now and not self._ended:
+            due.append(heapq.heappop(self._held))
+        for _, _, call, act in due:
+            # A read that found nothing yet looks again; whatever else was held has been held for long enough.
+            if isinstance(act, Short):
+                self._answer(tree, call, act)
+            else:
+                self._begin(call)
 
     def _kill(self, tree: launch.Tree, call: Call) -> None:
         self._killed_at = call.index

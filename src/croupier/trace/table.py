@@ -1,4 +1,4 @@
-"""The system calls that change files: their numbers, and which argument means what.
+"""The system calls that change files, or read, send and connect: their numbers, and which argument means what.
 
 Numbers are those of the kernel's headers. x86-64 is what we run and measure; the arm64 column was written from
 `asm-generic/unistd.h` and is untested.
@@ -32,6 +32,8 @@ Kind = Literal[
     "msync",
     "spawn",
     "output",
+    "read",
+    "connect",
     "other",
 ]
 
@@ -48,7 +50,7 @@ class Shape(NamedTuple):
     at2: int | None = None
     path2: int | None = None
     buffer: int | None = None
-    """Where the bytes to be written are."""
+    """Where the bytes to be written are, or where those that are read go."""
     vector: int | None = None
     """Where the list of buffers is (struct iovec); its count is the next argument."""
     length: int | None = None
@@ -149,6 +151,17 @@ SHAPES: Final[dict[str, Shape]] = {
     "sendto": Shape("output", fd=0, buffer=1, length=2, flags=3),
     "sendmsg": Shape("output", fd=0, flags=2),
     "sendmmsg": Shape("output", fd=0, flags=3),
+    "read": Shape("read", fd=0, buffer=1, length=2),
+    "pread64": Shape("read", fd=0, buffer=1, length=2, offset=3),
+    "readv": Shape("read", fd=0, vector=1),
+    "preadv": Shape("read", fd=0, vector=1, offset=3),
+    "preadv2": Shape("read", fd=0, vector=1, offset=3, flags=5),
+    "recvfrom": Shape("read", fd=0, buffer=1, length=2, flags=3),
+    "recvmsg": Shape("read", fd=0, flags=2),
+    "recvmmsg": Shape("read", fd=0, flags=3),
+    "connect": Shape("connect", fd=0),
+    "accept": Shape("connect", fd=0),
+    "accept4": Shape("connect", fd=0, flags=3),
 }
 
 SPAWNING: Final = frozenset({"execve", "execveat"})
@@ -157,7 +170,13 @@ SPAWNING: Final = frozenset({"execve", "execveat"})
 SENDING: Final = frozenset({"sendto", "sendmsg", "sendmmsg"})
 """Calls that only a socket understands. `write` to a socket is among `MUTATING`, as to any other descriptor."""
 
-MUTATING: Final = frozenset(SHAPES) - SPAWNING - SENDING
+READING: Final = frozenset(name for name, shape in SHAPES.items() if shape.kind == "read")
+"""Calls that bring bytes in: from files, pipes and sockets."""
+
+CONNECTING: Final = frozenset({"connect", "accept", "accept4"})
+"""Calls that make a connection. They wait as long as the other side lets them."""
+
+MUTATING: Final = frozenset(SHAPES) - SPAWNING - SENDING - READING - CONNECTING
 """Every call that changes a file, a name, an attribute, or what of them is on the disk."""
 
 REFUSED: Final = frozenset({"io_uring_setup", "io_uring_enter", "io_uring_register"})
@@ -179,31 +198,34 @@ _JOINED = {
 
 # fmt: off
 _X86_64 = _JOINED | {
-    "write": 1, "open": 2, "mmap": 9, "mprotect": 10, "ioctl": 16, "pwrite64": 18, "writev": 20, "msync": 26,
-    "madvise": 28,
-    "sendfile": 40, "sendto": 44, "sendmsg": 46, "bind": 49, "execve": 59, "fsync": 74, "fdatasync": 75,
+    "read": 0, "write": 1, "open": 2, "mmap": 9, "mprotect": 10, "ioctl": 16, "pread64": 17, "pwrite64": 18,
+    "readv": 19, "writev": 20, "msync": 26, "madvise": 28, "sendfile": 40, "connect": 42, "accept": 43, "sendto": 44,
+    "recvfrom": 45, "sendmsg": 46, "recvmsg": 47, "bind": 49, "execve": 59, "fsync": 74, "fdatasync": 75,
     "truncate": 76, "ftruncate": 77, "rename": 82, "mkdir": 83, "rmdir": 84, "creat": 85, "link": 86, "unlink": 87,
     "symlink": 88, "chmod": 90, "fchmod": 91, "chown": 92, "fchown": 93, "lchown": 94, "utime": 132, "mknod": 133,
     "sync": 162, "mount": 165, "umount2": 166, "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190,
     "removexattr": 197, "lremovexattr": 198, "fremovexattr": 199, "io_submit": 209, "utimes": 235, "openat": 257,
     "mkdirat": 258, "mknodat": 259, "fchownat": 260, "futimesat": 261, "unlinkat": 263, "renameat": 264,
     "linkat": 265, "symlinkat": 266, "fchmodat": 268, "splice": 275, "tee": 276, "sync_file_range": 277,
-    "vmsplice": 278, "utimensat": 280, "fallocate": 285, "pwritev": 296, "open_by_handle_at": 304, "syncfs": 306,
-    "sendmmsg": 307, "process_vm_readv": 310, "process_vm_writev": 311, "renameat2": 316, "seccomp": 317,
-    "execveat": 322, "copy_file_range": 326, "pwritev2": 328,
+    "vmsplice": 278, "utimensat": 280, "fallocate": 285, "accept4": 288, "preadv": 295, "pwritev": 296, "recvmmsg": 299,
+    "open_by_handle_at": 304, "syncfs": 306, "sendmmsg": 307,
+    "process_vm_readv": 310, "process_vm_writev": 311, "renameat2": 316, "seccomp": 317,
+    "execveat": 322, "copy_file_range": 326, "preadv2": 327, "pwritev2": 328,
 }
 
 _ARM64 = _JOINED | {
     "io_submit": 2, "setxattr": 5, "lsetxattr": 6, "fsetxattr": 7, "removexattr": 14, "lremovexattr": 15,
     "fremovexattr": 16, "ioctl": 29, "mknodat": 33, "mkdirat": 34, "unlinkat": 35, "symlinkat": 36, "linkat": 37,
     "renameat": 38, "umount2": 39, "mount": 40, "truncate": 45, "ftruncate": 46, "fallocate": 47, "fchmod": 52,
-    "fchmodat": 53, "fchownat": 54, "fchown": 55, "openat": 56, "write": 64, "writev": 66, "pwrite64": 68,
-    "pwritev": 70, "sendfile": 71, "vmsplice": 75, "splice": 76, "tee": 77, "sync": 81, "fsync": 82, "fdatasync": 83,
-    "sync_file_range": 84, "utimensat": 88, "bind": 200, "sendto": 206, "sendmsg": 211, "execve": 221, "mmap": 222,
-    "mprotect": 226, "msync": 227, "madvise": 233,
+    "fchmodat": 53, "fchownat": 54, "fchown": 55, "openat": 56, "read": 63, "write": 64, "readv": 65,
+    "writev": 66, "pread64": 67, "pwrite64": 68, "preadv": 69, "pwritev": 70, "sendfile": 71,
+    "vmsplice": 75, "splice": 76, "tee": 77, "sync": 81, "fsync": 82, "fdatasync": 83,
+    "sync_file_range": 84, "utimensat": 88, "bind": 200, "accept": 202, "connect": 203,
+    "sendto": 206, "recvfrom": 207, "sendmsg": 211, "recvmsg": 212, "execve": 221, "mmap": 222,
+    "mprotect": 226, "msync": 227, "madvise": 233, "accept4": 242, "recvmmsg": 243,
     "open_by_handle_at": 265, "syncfs": 267, "sendmmsg": 269, "process_vm_readv": 270,
     "process_vm_writev": 271, "renameat2": 276, "seccomp": 277, "execveat": 281, "copy_file_range": 285,
-    "pwritev2": 287,
+    "preadv2": 286, "pwritev2": 287,
 }
 # fmt: on
 

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-file = Path(sys.argv[1]) / "numbers.json"
+file = Path(sys.argv[1]) / (sys.argv[2] if len(sys.argv) > 2 else "numbers.json")
 numbers = json.loads(file.read_text()) if file.exists() else []
 print("up", len(numbers), flush=True)
 while True:
@@ -18,8 +18,8 @@ while True:
             out.flush()
             os.fsync(out.fileno())
         file.with_suffix(".tmp").replace(file)
-        print("saved", len(numbers), round(time.monotonic() - began, 3), flush=True)
+        print(f"saved {len(numbers)} {time.monotonic() - began:.3f}", flush=True)
     except OSError as problem:
         numbers.pop()
-        print("error", problem.strerror, flush=True)
+        print(f"error {problem.strerror}", flush=True)
     time.sleep(0.01)

@@ -19,9 +19,10 @@ class Syscall(Fault, Noun, tag="syscall", tag_field="fault", frozen=True, kw_onl
     """Have system calls of a process go wrong, for a while: fail, take their time, do a part, or only seem to be done.
 
     The target, and all that it starts, must be a process that croupier starts: its calls are watched from its start
-    on. `fail` returns `errno`; `delay` holds the call; `short` writes the first `bytes` and says so; `torn` writes them
-    and ends the process; `lie` says that it was done (an `fsync` that synced nothing); `freeze` has the call stand
-    still until the fault is healed; `kill` ends the process before the call.
+    on. `fail` returns `errno`; `delay` holds the call; `short` writes or reads the first `bytes` and says so; `torn`
+    does that and ends the process; `lie` says that it was done (an `fsync` that synced nothing); `freeze` has the call
+    stand still until the fault is healed; `kill` ends the process before the call. Of calls that change no file (reads,
+    sends, `connect`, `accept`) only those that are named go wrong.
     """
 
     kind: ClassVar[str] = "syscall"
@@ -37,7 +38,7 @@ class Syscall(Fault, Noun, tag="syscall", tag_field="fault", frozen=True, kw_onl
     delay_ms: Ms = msgspec.field(name="delay", default=Ms(200))
     """With `delay`: how long each call is held."""
     bytes: Annotated[int, msgspec.Meta(ge=0)] = 1
-    """With `short` and `torn`: how many are written."""
+    """With `short` and `torn`: how many are written or read."""
     path: str = ""
     """A glob over the path that the call is about, or over its last part; all by default."""
     on: FileKind = msgspec.field(name="file_kind", default="any")

@@ -1,0 +1,141 @@
+"""How a search grows: its time with the number of operations, its memory with the number of crash points.
+
+The plot in the documentation is written by `python benchmarks/search_growth.py PLOT.svg`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from row import Row
+
+RECORDED = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
+CHECKED = (500, 1_000, 2_000, 5_000, 10_000)
+FEW = "500"
+"""The budget of a search of which only the recording counts."""
+POINTS = 100_000
+STATE_MB = 100
+MOST_MB = 300
+CHECK = "def fine(state):\n    (state / 'f').stat()\n"
+WRITES = (
+    "import os, sys\nfd = os.open('f', os.O_CREAT | os.O_RDWR)\n"
+    "for n in range(int(sys.argv[1])): os.pwrite(fd, n.to_bytes(8, 'big'), n * 4096 % int(sys.argv[2]))\n"
+)
+PART = """
+import json, resource, sys, time
+from pathlib import Path
+from croupier.cli.explore import write_search_page
+from croupier.explore.api import setting_of
+from croupier.explore.search import Search
+asked = json.loads(sys.argv[1])
+setting = setting_of(asked["workload"], (asked["check"],), check_call=True, state=asked["state"],
+                     budget=asked["budget"], timeout="20m")
+search = Search(setting, Path(asked["out"]))
+result = search.run()
+write_search_page(search.dir, result)
+used = [resource.getrusage(who).ru_maxrss / 1024 for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+print(json.dumps({"seconds": result.seconds, "points": result.crash_points, "checked": result.checked, "mb": used}))
+"""
+
+
+def measure() -> Iterator[Row]:
+    """Whether time stays close to a line, and memory under its limit."""
+    recorded = [(size, _seconds(size, "record", budget=FEW)) for size in (RECORDED[2], RECORDED[-1])]
+    yield _against_a_line("recording {:,} operations", recorded)
+    checked = [(size, _seconds(size, "total")) for size in (CHECKED[1], CHECKED[-1])]
+    yield _against_a_line("a search of {:,} operations, every state checked", checked)
+    told = _searched(POINTS, state_mb=STATE_MB, budget="2000")
+    most = max(told["mb"])
+    yield Row(
+        name=f"memory: {told['points']:,} crash points of a state of {STATE_MB} MB", unit="MB", ours=most, peer=None,
+        peer_is="", target=f"under {MOST_MB} MB", met=most < MOST_MB,
+    )  # fmt: skip
+
+
+def _against_a_line(name: str, points: list[tuple[int, float]]) -> Row:
+    (few, few_s), (many, many_s) = points
+    line_s = few_s / few * many
+    return Row(
+        name=name.format(many), unit="s", ours=many_s, peer=line_s,
+        peer_is=f"the line from nothing through {few:,} operations ({few_s:.1f} s)",
+        target="within 1.5x of the line", met=many_s <= 1.5 * line_s,
+    )  # fmt: skip
+
+
+def _seconds(operations: int, phase: str, budget: str = "") -> float:
+    return float(_searched(operations, budget=budget)["seconds"][phase])
+
+
+def _searched(operations: int, *, state_mb: int = 0, budget: str = "") -> dict[str, Any]:
+    """One search in a process of its own, whose memory is then known: its own, and that of its largest child."""
+    with tempfile.TemporaryDirectory(prefix="croupier-bench-") as place:
+        state = Path(place, "given")
+        state.mkdir()
+        if state_mb:
+            with (state / "f").open("wb") as file:
+                for _ in range(state_mb):
+                    file.write(os.urandom(1 << 20))
+        Path(place, "check.py").write_text(CHECK)
+        span = state_mb << 20 or 1 << 20
+        asked = {
+            "workload": [sys.executable, "-S", "-c", WRITES, str(operations), str(span)],
+            "check": f"{place}/check.py:fine", "state": str(state), "budget": budget, "out": f"{place}/runs",
+        }  # fmt: skip
+        argv = [sys.executable, "-c", PART, msgspec.json.encode(asked).decode()]
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+        told: dict[str, Any] = msgspec.json.decode(done.stdout.splitlines()[-1])
+        return told
+
+
+def main(plot: Path) -> None:
+    """Measure the growth, and draw it."""
+    began = time.monotonic()
+    recorded = [(size, _seconds(size, "record", budget=FEW)) for size in RECORDED]
+    checked = [(size, _seconds(size, "total")) for size in CHECKED]
+    print(recorded, checked, flush=True)
+    plot.write_text(
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 300" font-family="sans-serif" font-size="12">'
+        '<rect width="760" height="300" fill="#fff"/>'
+        + _panel(40, "recording", recorded)
+        + _panel(420, "a whole search, every state checked", checked)
+        + "</svg>\n"
+    )
+    print(f"{time.monotonic() - began:.0f} s")
+
+
+def _panel(left: int, name: str, points: list[tuple[int, float]]) -> str:
+    """One plot: seconds against operations, with the line through the last point."""
+    wide, high, top = 300, 200, 40
+    most, most_s = points[-1][0], max(seconds for _, seconds in points)
+
+    def place(size: float, seconds: float) -> tuple[float, float]:
+        return left + size / most * wide, top + high - seconds / most_s * high
+
+    (x0, y0), (x1, y1) = place(0, 0), place(most, points[-1][1])
+    parts = [
+        f'<text x="{left}" y="20" font-weight="bold">{name}</text>',
+        f'<path d="M{left} {top}v{high}h{wide}" fill="none" stroke="#888"/>',
+        f'<path d="M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}" stroke="#bbb" stroke-dasharray="4 4"/>',
+    ]
+    for size, seconds in points:
+        x, y = place(size, seconds)
+        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="#1a6"/>')
+        if size >= most / 6:
+            parts.append(f'<text x="{x:.1f}" y="{y - 9:.1f}" text-anchor="end">{seconds:.1f} s</text>')
+            parts.append(f'<text x="{x:.1f}" y="{top + high + 16}" text-anchor="middle">{size:,}</text>')
+    parts.append(f'<text x="{left + wide / 2}" y="{top + high + 36}" text-anchor="middle">operations</text>')
+    return "".join(parts)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
