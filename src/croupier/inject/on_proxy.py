@@ -18,6 +18,7 @@ from . import Act, Outcome, together
 _GRACE_US = 1_000_000
 """How long after its time the proxy lifts a rule by itself: whoever is alive to heal, and to say so, comes first."""
 _LOOK_MS = 20
+_SEEDS = 2**63
 
 
 class InForce:
@@ -105,7 +106,7 @@ class InForce:
 def put_into_force(permit: Permit, fault: OnProxy, act: Act) -> tuple[list[InForce], int]:
     """A rule for each target, and how long that took in microseconds; then wait until each was seen to act."""
     decided_us = now_us()
-    rules = [InForce(one, fault, act, permit.injection.lot + nth) for nth, one in enumerate(permit.targets)]
+    rules = [InForce(one, fault, act, (permit.injection.lot + nth) % _SEEDS) for nth, one in enumerate(permit.targets)]
     for one in rules:
         one.begin()
     took_us = now_us() - decided_us

@@ -186,10 +186,12 @@ class Twin:
 
     def feed(self, data: bytes) -> None:
         """A copy of what the first one gets."""
+        if self.closed:
+            return
         self._waiting += data
         if len(self._waiting) > _MOST_QUEUED:
             self.close()
-        elif not self.closed:
+        else:
             self._relay.watch(self._sock, _IN | _OUT, self._happened)
 
     def _happened(self, events: int) -> None:

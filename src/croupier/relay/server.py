@@ -140,6 +140,8 @@ class Relay:
         link.listen()
 
     def _double(self, link: Link, force: Force) -> None:
+        if link.twin:
+            return  # Another rule has doubled it.
         try:
             second = _socket(self._to)
         except OSError:
@@ -147,7 +149,7 @@ class Relay:
         if _connect(second, self._to) not in (0, errno.EINPROGRESS):
             second.close()
             return
-        link.twin = link.twin or Twin(self, second)
+        link.twin = Twin(self, second)
         force.hits += 1
 
     def ended(self, link: Link) -> None:

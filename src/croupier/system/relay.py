@@ -22,7 +22,15 @@ _WITHIN_S = 0.4
 
 def lacking() -> str:
     """Why no proxy can be spoken to here; "" where it can."""
-    return "" if sys.platform == "linux" else "proxies need Linux (/proc, and abstract Unix sockets)"
+    if sys.platform != "linux":
+        return "proxies need Linux (/proc, and abstract Unix sockets)"
+    try:
+        with socket.socket(socket.AF_UNIX) as one:
+            # Without a name of its own, the kernel gives it an abstract one.
+            one.bind("")
+    except OSError as problem:
+        return f"abstract Unix sockets do not work here: {problem.strerror}"
+    return ""
 
 
 def control(env: Mapping[str, str], name: str) -> str:
