@@ -123,10 +123,10 @@ def a_proxy(to: str, *, run: str = "", name: str = "db", path: Path | None = Non
 
 def whole(one: socket.socket, count: int) -> bytes:
     """So many bytes, or less where the connection ends first."""
-    data = b""
-    while len(data) < count and (part := one.recv(count - len(data))):
+    data = bytearray()
+    while len(data) < count and (part := one.recv(min(1 << 20, count - len(data)))):
         data += part
-    return data
+    return bytes(data)
 
 
 def is_silent(one: socket.socket, for_s: float = 0.2) -> bool:

@@ -359,3 +359,19 @@ def test_a_proxy_that_is_not_there_is_told_from_one_that_stands_still(proxy: Pro
     finally:
         proxy.process.send_signal(18)
     assert relay.ask(proxy.where) is not None
+
+
+def test_a_stream_is_whole_though_a_rule_comes_and_goes_in_the_middle_of_it(proxy: Proxied) -> None:
+    data = random.Random(2).randbytes(24 << 20)
+    with proxy.connect() as one:
+        sender = threading.Thread(target=lambda: (one.sendall(data), one.shutdown(socket.SHUT_WR)))
+        sender.start()
+        back = whole(one, 8 << 20)
+        key = proxy.rule(latency_us=20_000, slice_bytes=50_000)
+        back += whole(one, 4 << 20)
+        proxy.lift(key)
+        # Nobody takes for a while, so that what is on its way has to wait.
+        time.sleep(0.2)
+        back += whole(one, len(data) - len(back) + 1)
+        sender.join()
+    assert hashlib.sha256(back).digest() == hashlib.sha256(data).digest()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import heapq
 import itertools
 import os
 import select
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 
 import msgspec
 
@@ -18,6 +20,7 @@ from ..system.clock import now_us
 from .flow import Link, Twin
 from .force import Force
 
+_PIPE_BYTES = 1 << 20
 _LOOK_US = 60
 _PAUSE_US = 100_000
 _RETRY_US = 5_000
@@ -39,6 +42,10 @@ class Relay:
         self._links: set[Link] = set()
         self._forces: dict[str, Force] = {}
         self._carried = 0
+        self.pipe = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        """Where a stream goes through on its way from one socket to the other; always left empty."""
+        with suppress(OSError):
+            fcntl.fcntl(self.pipe[1], fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self.expects_answer = False
         """Something small was passed on just now."""
         self._door = _listening(listen)
