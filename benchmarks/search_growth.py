@@ -52,7 +52,7 @@ def measure() -> Iterator[Row]:
     yield _against_a_line("recording {:,} operations", recorded)
     checked = [(size, _seconds(size, "total")) for size in (CHECKED[1], CHECKED[-1])]
     yield _against_a_line("a search of {:,} operations, every state checked", checked)
-    told = _searched(POINTS, state_mb=STATE_MB, budget="2000")
+    told = _searched(POINTS, state_mb=STATE_MB, budget="100")
     most = max(told["mb"])
     yield Row(
         name=f"memory: {told['points']:,} crash points of a state of {STATE_MB} MB", unit="MB", ours=most, peer=None,

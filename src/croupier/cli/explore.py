@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 import sys
 from argparse import Namespace
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 
 import msgspec
 
@@ -51,10 +54,11 @@ def explore(arguments: Namespace) -> int:
     progress = _progress if sys.stderr.isatty() and not arguments.json else None
     search = Search(setting, Path(arguments.out).absolute(), argv=sys.argv, progress=progress)
     try:
-        result = search.run()
-    except KeyboardInterrupt:
-        print(f"\ncroupier: interrupted; what was found by then is in {search.dir.journal}", file=sys.stderr)
-        return 130
+        with _stoppable():
+            result = search.run()
+    except _Stopped as stopped:
+        print(f"\ncroupier: {stopped}; what was found by then is in {search.dir.journal}", file=sys.stderr)
+        return 128 + stopped.number
     if progress:
         print("\r\x1b[K", end="", file=sys.stderr)
     return _tell(arguments, search.dir, result, search.recording.operations, search.points)
@@ -83,13 +87,39 @@ def explore_rounds(arguments: Namespace) -> int:
     progress = _progress if sys.stderr.isatty() and not arguments.json else None
     search = RoundSearch(setting, experiment, Path(arguments.out).absolute(), argv=sys.argv, progress=progress)
     try:
-        result = search.run()
-    except KeyboardInterrupt:
-        print(f"\ncroupier: interrupted; what was found by then is in {search.dir.journal}", file=sys.stderr)
-        return 130
+        with _stoppable():
+            result = search.run()
+    except _Stopped as stopped:
+        print(f"\ncroupier: {stopped}; what was found by then is in {search.dir.journal}", file=sys.stderr)
+        return 128 + stopped.number
     if progress:
         print("\r\x1b[K", end="", file=sys.stderr)
     return _tell(arguments, search.dir, result, search.operations, search.points)
+
+
+class _Stopped(BaseException):
+    """A signal asked us to stop: everything is ended and taken away on the way out."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(f"stopped by {signal.Signals(number).name}")
+        self.number = number
+
+
+@contextmanager
+def _stoppable() -> Iterator[None]:
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        # A second one must not cut short what the first has begun.
+        for kind in kinds:
+            signal.signal(kind, signal.SIG_IGN)
+        raise _Stopped(number)
+
+    kinds = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {kind: signal.signal(kind, on_signal) for kind in kinds}
+    try:
+        yield
+    finally:
+        for kind, handler in before.items():
+            signal.signal(kind, handler)
 
 
 def _tell(

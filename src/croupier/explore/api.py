@@ -16,6 +16,7 @@ from ..trace.levels import refuse_level
 from .place import title_of, words
 from .search import Progress, Search
 
+MOST_JOBS = 64
 Command = str | Sequence[str]
 Level = Literal["auto", "seccomp", "ptrace", "fuse", "shim", "events", "clock"]
 
@@ -100,6 +101,10 @@ def setting_of(
         raise ExperimentError("the state is not a directory", at=f"--state {state}")
     if stdin and not Path(stdin).is_file():
         raise ExperimentError("there is no such file", at=f"--stdin {stdin}")
+    if not 0 <= jobs <= MOST_JOBS:
+        raise ExperimentError(
+            f"jobs are from 1 to {MOST_JOBS}, got {jobs}", at="--jobs", hint="0 takes one a processor"
+        )
     refuse_level(level, model, depth=depth, torn=torn)
     return Setting(
         title=title or title_of(run),

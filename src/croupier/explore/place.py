@@ -13,8 +13,12 @@ from pathlib import Path
 
 from ..model.errors import ExperimentError
 from ..model.search import Setting
+from ..model.target import Identity
+from ..system import procs
 from ..trace.levels import best
 
+_PREFIX = "croupier-search-"
+_OWNER = "owner"
 _SHELL = re.compile(r"[|&;<>()$`*?\n]|^\s*(!|\{|if |for |while )")
 _INTERPRETERS = re.compile(r"(python|pypy|perl|ruby|node|bash|sh|dash|zsh|env|java)[\d.]*$")
 
@@ -48,7 +52,7 @@ class Place:
     def __init__(self, setting: Setting, folder: Path | None = None) -> None:
         self.setting = setting
         self._own = folder is None
-        self.root = Path(tempfile.mkdtemp(prefix="croupier-search-")).resolve() if folder is None else folder
+        self.root = _made() if folder is None else folder
         self.state = self.root / "state"
         self.acked = self.root / "acked"
 
@@ -122,6 +126,29 @@ class Place:
             # It runs in the state; `python -m app` is still meant as it was typed.
             env["PYTHONPATH"] = os.pathsep.join([*filter(None, [env.get("PYTHONPATH")]), self.setting.cwd])
         return env
+
+
+def _made() -> Path:
+    """A directory of our own; what searches that were killed left beside it is taken away first."""
+    _sweep(Path(tempfile.gettempdir()))
+    root = Path(tempfile.mkdtemp(prefix=_PREFIX)).resolve()
+    own = procs.identity(os.getpid())
+    assert own is not None
+    (root / _OWNER).write_text(f"{own.pid} {own.started} {own.boot}")
+    return root
+
+
+def _sweep(home: Path) -> None:
+    """Take away the directories of this user's searches whose process is no more."""
+    for left in home.glob(f"{_PREFIX}*"):
+        try:
+            pid, started, boot = (left / _OWNER).read_text().split()
+            owner = Identity(pid=int(pid), started=int(started), boot=boot)
+            if left.stat().st_uid == os.getuid() and not procs.alive(owner):
+                remove(left)
+        except (OSError, ValueError):
+            # Another's, or one that is being made at this moment.
+            continue
 
 
 def remove(path: Path) -> None:

@@ -37,6 +37,8 @@ class Reading:
         self._inside = self._root + "/"
         self.outside: Counter[str] = Counter()
         self.count = 0
+        self.odd = False
+        """The last operation is about a name that is no UTF-8, and is told in other letters."""
 
     def read(self, call: Call) -> Operation | None:
         """The operation, numbered; what is printed to the workload's standard output is one, too."""
@@ -68,6 +70,8 @@ class Reading:
 
     def _operation(self, call: Call, kind: str, path: str, path2: str) -> Operation:
         self.count += 1
+        self.odd = not (_is_text(path) and _is_text(path2))
+        path, path2 = _sayable(path), _sayable(path2)
         return Operation(
             index=self.count,
             process=call.process,
@@ -93,7 +97,17 @@ class Reading:
             return
         if call.kind in ("sync", "sync-range", "mmap", "msync"):
             return
-        self.outside[path] += 1
+        self.outside[_sayable(path)] += 1
+
+
+def _is_text(path: str) -> bool:
+    """Whether a name can be written down as it is."""
+    return path.isascii() or path.isprintable() or not any("\ud800" <= letter <= "\udfff" for letter in path)
+
+
+def _sayable(path: str) -> str:
+    """The name for people and for JSON: bytes that are no UTF-8 as `\\xff`."""
+    return path if _is_text(path) else os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 class Recording:
@@ -166,6 +180,7 @@ class _Watching:
         self.made.states.append(self.recorder.snapshot())
         self.made.acked.append(0)
         self._pending: Operation | None = None
+        self._odd = False
         self._mapped: dict[str, None] = {}
 
     def on_output(self, data: bytes) -> None:
@@ -182,7 +197,7 @@ class _Watching:
             operation = _with_data(operation, self.store.put(call.read_data(_MOST_DATA)))
         if operation.kind == "mmap" and operation.path:
             self._mapped[operation.path] = None
-        self._pending = operation
+        self._pending, self._odd = operation, self.reading.odd
         self.made.operations.append(operation)
         return GO
 
@@ -195,6 +210,8 @@ class _Watching:
         operation, self._pending = self._pending, None
         before = self.made.states[-1]
         hint = touched(operation) if operation.kind != "other" and operation.call != EVENT else None
+        if self._odd:
+            hint = None
         self._add(self.recorder.snapshot(hint))
         if self.keep_data and operation.kind in ("copy", "splice"):
             self._take_data(before, operation)
@@ -245,13 +262,23 @@ def record(place: Place, store: Store, *, keep_data: bool = False) -> Recording:
     if place.level == "clock":
         return _by_clock(place, store)
     made.traced = run_traced(place, watching.on_call, watching.on_output, watching.settle, watching.recorder.move_to)
+    if not os.path.lexists(place.state):
+        raise _taken_away(place)
     watching.settle()
     made.acked = [acknowledged(made.output, count) for count in made.acked]
-    made.unannounced = watching.recorder.unannounced()
-    made.unreadable = dict(watching.recorder.blind)
+    made.unannounced = tuple(map(_sayable, watching.recorder.unannounced()))
+    made.unreadable = {_sayable(name): why for name, why in watching.recorder.blind.items()}
     made.outside = watching.reading.outside
     store.flush()
     return made
+
+
+def _taken_away(place: Place) -> ExperimentError:
+    return ExperimentError(
+        "the workload took its state directory away, or gave it another name: its state cannot be told then",
+        at=str(place.state),
+        hint="let it work on what is in $CROUPIER_STATE, or in a directory below that",
+    )
 
 
 def _by_clock(place: Place, store: Store) -> Recording:
@@ -318,6 +345,8 @@ def run_traced(
             linger_s=2.0 if not setting.until else 0.2,
         )
     except OSError as problem:
+        if not os.path.lexists(place.state):
+            raise _taken_away(place) from problem
         raise ExperimentError(f"the workload could not be run: {problem}") from problem
     finally:
         if stdin is not None:

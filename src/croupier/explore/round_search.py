@@ -24,6 +24,7 @@ from ..store.journal import JournalWriter
 from ..store.searches import SearchDir, new_search_dir
 from ..system.clock import now_us
 from ..trace import lacks
+from .api import MOST_JOBS
 from .replaying import Replayed
 from .rounds import BUDGET, LEVEL, Answered, Recorded, Rounds, findings_of, in_order, replay_round
 
@@ -54,6 +55,8 @@ def setting_for(
     chosen = tuple(processes) or tuple(experiment.processes)
     if not chosen:
         raise ExperimentError("croupier starts no process of this experiment, so no call can be stopped", at=str(file))
+    if not 0 <= jobs <= MOST_JOBS:
+        raise ExperimentError(f"jobs are from 1 to {MOST_JOBS}, got {jobs}", at="--jobs")
     if not experiment.invariants:
         raise ExperimentError(
             "this experiment promises nothing, so no crash can break it", at=str(file), hint="add invariants"
