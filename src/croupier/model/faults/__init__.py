@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from ..fault import Fault, Kill, Suspend
 from .combined import Sequence, Together
+from .limits import Limit
 from .syscall import Syscall
 
 FAULTS: tuple[type[Fault], ...] = (
     Kill,
     Suspend,
+    Limit,
     Syscall,
     Together,
     Sequence,
