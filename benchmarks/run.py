@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import find
 import numbers_only
+import proxy
 import search
 import search_growth
 import signals
@@ -30,6 +31,7 @@ MEASURES: tuple[Callable[[], Iterator[Row]], ...] = (
     steady.measure,
     numbers_only.measure,
     start.measure,
+    proxy.measure,
     search.measure,
     search_growth.measure,
 )

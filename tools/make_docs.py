@@ -97,6 +97,7 @@ SECTIONS: tuple[tuple[str, str, str], ...] = (
     ("Restart", "processes.NAME.restart", ""),
     ("Stop", "processes.NAME.stop and workload.stop", ""),
     ("Volume", "volumes.NAME", ""),
+    ("Proxy", "proxies.NAME", ""),
     ("Workload", "workload", ""),
     ("WheelEntry", "faults[]", "One [fault](faults.md), by its name, and beside it:"),
     ("Schedule", "schedule", ""),

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from ..model.arrangement import ARRANGEMENTS
+from ..model.arrangement import ARRANGEMENTS, Proxy
 from ..model.experiment import (
     After,
     Collect,
@@ -34,6 +34,7 @@ from ..model.experiment import (
     references,
 )
 from ..model.fault import Kill, Request
+from ..model.faults.network import DelayQueries, Network, OnProxy
 from ..model.probe import (
     Acks,
     Command,
@@ -51,6 +52,7 @@ from ..model.probe import (
 from ..model.target import Cmdline, Selector
 from ..model.units import Ms
 from .document import Node
+from .links import Wrong, wrong_with_delay, wrong_with_network, wrong_with_proxy
 from .problems import Path, did_you_mean
 from .reading import ABORT_KEYS, BAD, Mention, Reading, fields_of
 
@@ -370,7 +372,18 @@ def _check_on(reading: Reading, found: Mention) -> None:
         _note(reading, found, "a moment is exactly one of log and syscall", hint="on: {log: {process: web, match: up}}")
 
 
+def _check_by(wrong: Callable[[Any], Iterable[Wrong]]) -> Callable[[Reading, Mention], None]:
+    def check(reading: Reading, found: Mention) -> None:
+        for said, key, hint in wrong(found.value):
+            _note(reading, found, said, *([key] if key else []), hint=hint)
+
+    return check
+
+
 _CHECKS: dict[type[Any], Callable[[Reading, Mention], None]] = {
+    Proxy: _check_by(wrong_with_proxy),
+    Network: _check_by(wrong_with_network),
+    DelayQueries: _check_by(wrong_with_delay),
     ProcessSpec: _check_command,
     Workload: _check_command,
     Command: _check_command,
@@ -435,6 +448,8 @@ def _check_mentions(reading: Reading, root: Node) -> None:
                     _note(reading, found, f"croupier did not start {name!r}", "process", hint=hint)
                 else:
                     _check_name(reading, found, name, "process", started)
+            case OnProxy(proxy=name):
+                _check_name(reading, found, name, "proxy", _names(root, "proxies"), what="proxy")
             case Log(process=name) | LogTrigger(process=name):
                 if name in attached and name not in started:
                     hint = "only the output of what stands under processes is read"
@@ -458,11 +473,13 @@ def _check_mentions(reading: Reading, root: Node) -> None:
                 _check_name(reading, found, name, "of", both)
 
 
-def _check_name(reading: Reading, found: Mention, name: str, key: str, known: Mapping[str, Node]) -> None:
+def _check_name(
+    reading: Reading, found: Mention, name: str, key: str, known: Mapping[str, Node], what: str = "process"
+) -> None:
     if name in known:
         return
     hint = did_you_mean(name, known) or "there are none in this file"
-    _note(reading, found, f"there is no process {name[:60]!r}", key, hint=hint)
+    _note(reading, found, f"there is no {what} {name[:60]!r}", key, hint=hint)
 
 
 def _check_needs(reading: Reading, root: Node) -> None:
@@ -675,6 +692,7 @@ def warnings(experiment: Experiment, note: Callable[[Path, str, str], None]) -> 
 def _warn_of_ports(experiment: Experiment, note: Callable[[Path, str, str], None]) -> None:
     """A port that is asked and that nobody is told to listen on: most often a slip of the pen."""
     given = {one for spec in experiment.processes.values() for one in references((*spec.command, *spec.env.values()))}
+    given |= {one for proxy in experiment.proxies.values() for one in references(proxy.listen)}
     known = sorted(one for one in given if one.startswith("port."))
     for one in sorted(set(references(experiment)) - given):
         if one.startswith("port.") and experiment.processes:

@@ -6,7 +6,7 @@ croupier made, and not at the host's. Each is declared in the experiment by a na
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import Annotated, ClassVar
 
 import msgspec
 
@@ -33,5 +33,27 @@ class Volume(Arrangement, Noun, frozen=True, kw_only=True):
     """How much fits on it."""
 
 
-ARRANGEMENTS: tuple[type[Arrangement], ...] = (Volume,)
+class Proxy(Arrangement, Noun, frozen=True, kw_only=True):
+    """A process of croupier's that carries bytes between processes, so that a connection can be hurt by itself.
+
+    `${proxy.NAME}` is where it listens: give it to whoever connects, instead of the real address.
+    """
+
+    kind: ClassVar[str] = "proxy"
+    section: ClassVar[str] = "proxies"
+
+    to: Annotated[str, msgspec.Meta(min_length=1)]
+    """The real address: `host:port`, a port of the loopback, or `unix:/path`."""
+    listen: str = ""
+    """Where it listens, written like `to`; by default a free port of the loopback, or a path of the run where `to` is
+    one."""
+
+    def listening(self, name: str) -> Proxy:
+        """The same with `listen` filled in, where that takes a port."""
+        if self.listen or self.to.startswith(("unix:", "/")):
+            return self
+        return msgspec.structs.replace(self, listen=f"127.0.0.1:${{port.proxy-{name}}}")
+
+
+ARRANGEMENTS: tuple[type[Arrangement], ...] = (Volume, Proxy)
 """Every kind there is."""

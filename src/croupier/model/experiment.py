@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from .arrangement import Arrangement, Volume
+from .arrangement import Arrangement, Proxy, Volume
 from .errors import ExperimentError
 from .fault import Fault, SignalName, SyscallName
 from .noun import Noun
@@ -308,6 +308,8 @@ class Experiment(Noun, frozen=True, kw_only=True):
     `limits.allow` names it."""
     volumes: dict[Name, Volume] = {}
     """Name to a file system of a limited size that croupier makes for the round; `${volume.NAME}` is its path."""
+    proxies: dict[Name, Proxy] = {}
+    """Name to a proxy between processes; `${proxy.NAME}` is where it listens, as `host:port` or a path."""
     workload: Workload | None = None
     """What uses the program during the round."""
     steady_state: tuple[Probe, ...] = ()
@@ -334,6 +336,7 @@ class Experiment(Noun, frozen=True, kw_only=True):
     def arranged(self) -> Iterator[tuple[str, str, Arrangement]]:
         """Everything that is set up around the processes: its kind, its name, and what it is to be."""
         yield from (("volume", name, spec) for name, spec in self.volumes.items())
+        yield from (("proxy", name, spec.listening(name)) for name, spec in self.proxies.items())
 
     def selectors(self) -> Iterator[Selector]:
         """Every selector in the file."""
@@ -358,7 +361,8 @@ class Bindings(Noun, frozen=True, kw_only=True):
     """`KIND.NAME` of each arrangement to what stands for it."""
 
     def lookup(self, reference: str) -> str:
-        """The text for `state`, `acks`, `seed`, `port.NAME`, `env.NAME`, or an arrangement's (`volume.NAME`).
+        """The text for `state`, `acks`, `seed`, `port.NAME`, `env.NAME`, or an arrangement's (`volume.NAME`,
+        `proxy.NAME`).
 
         Raises ExperimentError for others.
         """
@@ -375,7 +379,7 @@ class Bindings(Noun, frozen=True, kw_only=True):
         raise ExperimentError(
             f"${{{reference}}} stands for nothing",
             hint="known are ${state}, ${acks}, ${seed}, ${port.NAME}, ${env.NAME} of a variable that is set, and"
-            " ${volume.NAME} of a volume; write $${ for a literal ${",
+            " ${volume.NAME} of a volume, ${proxy.NAME} of a proxy; write $${ for a literal ${",
         )
 
 

@@ -6,14 +6,15 @@ Nothing here takes them down: each has its undo record with the guardian, which 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from ..built_in import arranger
 from ..model.errors import HarnessError, Refused, TargetError
-from ..model.experiment import Experiment
+from ..model.experiment import Experiment, bind
 from ..model.target import Identity
 from ..model.undo import UndoRecord, UndoStep
 from ..store import RunDir
+from ..system import procs
 from .floor import Floor
 
 
@@ -25,10 +26,10 @@ def refuse_arrangements(experiment: Experiment) -> None:
             raise Refused(f"{kind} {name!r} cannot be set up here: {lacking}", hint="`croupier doctor` says more")
 
 
-def references_to(experiment: Experiment, run: RunDir) -> dict[str, str]:
-    """What `${KIND.NAME}` stands for in this round, for each arrangement."""
+def references_to(experiment: Experiment, run: RunDir, lookup: Callable[[str], str]) -> dict[str, str]:
+    """What `${KIND.NAME}` stands for in this round, for each arrangement. `lookup` fills in what it refers to."""
     return {
-        f"{kind}.{name}": arranger(kind).stands_for(name, spec, str(run.path))
+        f"{kind}.{name}": arranger(kind).stands_for(name, bind(spec, lookup), str(run.path))
         for kind, name, spec in experiment.arranged()
     }
 
@@ -53,7 +54,9 @@ class RoundHands:
 
     def start(self, name: str, argv: Sequence[str]) -> Identity:
         """Start a helper below the guardian; what it prints is kept beside the logs."""
-        return start_helper(self._floor, name, argv)
+        who = start_helper(self._floor, name, argv)
+        procs.shield(who, "it is an arrangement of this round")
+        return who
 
 
 def start_helper(floor: Floor, name: str, argv: Sequence[str], env: Mapping[str, str] | None = None) -> Identity:

@@ -11,6 +11,8 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
+import msgspec
+
 from .. import __version__
 from ..collect.redact import Redactor, environment_digest
 from ..model import journal as j
@@ -52,21 +54,21 @@ def refuse_what_cannot_be(plan: Plan, catalogue: Catalogue) -> None:
 
 def pick_bindings(experiment: Experiment, run: RunDir, seed: int) -> Bindings:
     """What `${…}` stands for in this round: fresh loopback ports, paths of the run, the operator's variables."""
-    wanted = sorted(set(references(experiment)))
+    wanted = sorted(set(references((experiment, [spec for _, _, spec in experiment.arranged()]))))
     ports = [one.removeprefix("port.") for one in wanted if one.startswith("port.")]
     env = {
         name: os.environ[name]
         for one in wanted
         if one.startswith("env.") and (name := one.removeprefix("env.")) in os.environ
     }
-    return Bindings(
+    plain = Bindings(
         state=str(run.state),
         acks=str(run.acks),
         seed=seed,
         ports=dict(zip(ports, free_ports(len(ports)), strict=True)),
         env=env,
-        arranged=references_to(experiment, run),
     )
+    return msgspec.structs.replace(plain, arranged=references_to(experiment, run, plain.lookup))
 
 
 def free_ports(count: int) -> list[int]:

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from . import freezer, kernel
+from . import freezer, kernel, relay
 
 
 class Ability(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,6 +35,7 @@ def abilities() -> tuple[Ability, ...]:
         _pidfd(),
         _subreaper(),
         _freezer(),
+        _proxies(),
         _cores(),
         _tool("gdb", "back-traces of core dumps", "the dump is kept, without a back-trace", "apt-get install gdb"),
         _tool(
@@ -104,6 +105,17 @@ def _subreaper() -> Ability:
         needed=sys.platform == "linux",
         without="a process that daemonises could outlive its round",
         get="Linux 3.4 or later",
+    )
+
+
+def _proxies() -> Ability:
+    lacking = relay.lacking()
+    return Ability(
+        name="proxies",
+        here="no" if lacking else "yes",
+        detail=lacking or "connections can be hurt without a privilege",
+        without="no `proxies`, and no `network`, `delay_queries` or `mutate`",
+        get="run croupier on Linux, where Unix sockets are not forbidden to it",
     )
 
 

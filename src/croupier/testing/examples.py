@@ -19,6 +19,8 @@ title: An example
 hypothesis: The example loads.
 processes:
   web: {command: [sleep, "60"]}
+proxies:
+  db: {to: "127.0.0.1:5432"}
 """
 _FAULT = """\
 injections:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..fault import Fault, Kill, Suspend
 from .combined import Sequence, Together
 from .limits import Limit
+from .network import DelayQueries, Mutate, Network
 from .syscall import Syscall
 
 FAULTS: tuple[type[Fault], ...] = (
@@ -12,6 +13,9 @@ FAULTS: tuple[type[Fault], ...] = (
     Suspend,
     Limit,
     Syscall,
+    Network,
+    DelayQueries,
+    Mutate,
     Together,
     Sequence,
 )

@@ -1,0 +1,70 @@
+"""Whose socket is it: which process made, or takes, a connection of this machine.
+
+Inodes of sockets are in /proc/PID/fd, and the ports that belong to them in /proc/net/tcp (proc(5)). For a Unix socket
+the kernel itself says who is at the other end (unix(7), SO_PEERCRED).
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+from . import procs
+
+_ESTABLISHED = "01"
+_LISTEN = "0A"
+
+
+def members(tops: Iterable[tuple[int, int]]) -> set[int]:
+    """The pids of everybody at or below these, given as pid and start time; of those that still live."""
+    found: set[int] = set()
+    for pid, started in tops:
+        stat = procs.read_stat(pid)
+        if stat is not None and stat.started == started:
+            found.update(procs.tree(pid), (pid,))
+    return found
+
+
+def inodes(pids: Iterable[int]) -> set[str]:
+    """The inodes of the sockets that these hold open."""
+    found: set[str] = set()
+    for pid in pids:
+        try:
+            files = os.listdir(f"/proc/{pid}/fd")  # noqa: PTH208 - names only, and fast
+        except OSError:
+            continue
+        for file in files:
+            try:
+                link = os.readlink(f"/proc/{pid}/fd/{file}")  # noqa: PTH115 - thousands of times
+            except OSError:
+                continue
+            if link.startswith("socket:["):
+                found.add(link[8:-1])
+    return found
+
+
+def tcp_inodes() -> tuple[dict[tuple[int, int], str], dict[int, set[str]]]:
+    """Every TCP socket: local and remote port to the inode where it is connected, port to the inodes that listen."""
+    connected: dict[tuple[int, int], str] = {}
+    listening: dict[int, set[str]] = {}
+    for table in ("tcp", "tcp6"):
+        try:
+            lines = Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+        except OSError:
+            continue
+        for part in map(str.split, lines):
+            local, remote = (int(one.rpartition(":")[2], 16) for one in part[1:3])
+            if part[3] == _LISTEN:
+                listening.setdefault(local, set()).add(part[9])
+            elif part[3] == _ESTABLISHED:
+                connected[local, remote] = part[9]
+    return connected, listening
+
+
+def peer(one: socket.socket) -> tuple[int, int]:
+    """Pid and user of whoever is at the other end of a Unix socket; of a listener's, who called listen(2)."""
+    pid, uid, _ = struct.unpack("3i", one.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i")))
+    return pid, uid
