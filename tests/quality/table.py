@@ -45,7 +45,7 @@ PROGRAMS = (
     Program("SQLite, journal OFF", "sqlite-off", "nothing is there to roll a half-made change back"),
     Program("SQLite, journal MEMORY", "sqlite-memory", "the journal dies with the process"),
     Program("SQLite, DELETE", "sqlite-delete", "the journal's unlink is not synced: at worst the last transaction"),
-    Program("SQLite, TRUNCATE", "sqlite-truncate", "the journal's cut is not synced: at worst the last transaction"),
+    Program("SQLite, TRUNCATE", "sqlite-truncate", ""),
     Program("SQLite, PERSIST", "sqlite-persist", ""),
     Program("SQLite, WAL, synchronous FULL", "sqlite-wal", ""),
     Program("SQLite, WAL, synchronous NORMAL", "sqlite-wal-normal", "recent commits, and never corrupt"),

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from ..fault import Fault, Kill, Suspend
 from .combined import Sequence, Together
+from .limits import Limit
 from .network import DelayQueries, Mutate, Network
 from .syscall import Syscall
 
 FAULTS: tuple[type[Fault], ...] = (
     Kill,
     Suspend,
+    Limit,
     Syscall,
     Network,
     DelayQueries,
