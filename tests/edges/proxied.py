@@ -114,7 +114,7 @@ def a_proxy(to: str, *, run: str = "", name: str = "db", path: Path | None = Non
     listen = f"unix:{path}" if path else f"127.0.0.1:{port}"
     process = subprocess.Popen([sys.executable, "-m", "croupier.relay", where, listen, to])
     try:
-        assert eventually(lambda: relay.ask(where), 20), "the proxy did not start"
+        assert eventually(lambda: relay.ask(where, within_s=20), 20), "the proxy did not start"
         yield Proxied(where, port, str(path or ""), process)
     finally:
         process.kill()

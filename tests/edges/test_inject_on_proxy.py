@@ -74,7 +74,7 @@ class Ring:
 
     def rules(self) -> list[str]:
         state = relay.ask(self.proxy.where)
-        assert state is not None
+        assert state is not None, f"the proxy has gone: {self.proxy.process.poll()}"
         return [one.key for one in state.rules]
 
 
@@ -173,7 +173,7 @@ def test_a_client_is_killed_with_half_a_changed_message_on_its_way(ring: Ring, c
 
 
 def test_a_rule_that_nobody_lifts_ends_by_itself(ring: Ring, client: subprocess.Popen[bytes]) -> None:
-    permit = a_permit(fault := Network(proxy="db", for_ms=Ms(900), cut="partition"), client.pid)
+    permit = a_permit(fault := Network(proxy="db", for_ms=Ms(1_200), cut="partition"), client.pid)
     act = RecordingAct(permit)
     assert network.INJECTOR.inject(permit, fault, act).result == "landed"
     # Nobody heals: the proxy lifts it by itself, a second after its time.

@@ -375,3 +375,21 @@ def test_a_stream_is_whole_though_a_rule_comes_and_goes_in_the_middle_of_it(prox
         back += whole(one, len(data) - len(back) + 1)
         sender.join()
     assert hashlib.sha256(back).digest() == hashlib.sha256(data).digest()
+
+
+def test_a_control_socket_that_closes_without_an_answer_is_not_taken_for_gone() -> None:
+    where = f"croupier-test-{os.getpid()}-{a_free_port()}"
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(f"\0{where}")
+        door.listen()
+
+        def close_all() -> None:
+            for _ in range(3):
+                door.accept()[0].close()
+
+        closer = threading.Thread(target=close_all, daemon=True)
+        closer.start()
+        with pytest.raises(TimeoutError):
+            relay.ask(where)
+        closer.join(5)
+    assert relay.ask(where) is None

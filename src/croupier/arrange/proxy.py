@@ -92,12 +92,19 @@ class ProxyArranger:
 
 def _wait_for(where: str, who: Identity) -> None:
     end = time.monotonic() + _STARTS_WITHIN_S
-    while relay.ask(where) is None:
+    while not _answers(where):
         if not procs.alive(who):
             raise TargetError(f"the proxy ended at once; artifacts/helpers says why ({who})")
         if time.monotonic() > end:
             raise TargetError(f"the proxy ({who}) did not answer within {_STARTS_WITHIN_S:g} s")
         time.sleep(_PACE_S)
+
+
+def _answers(where: str) -> bool:
+    try:
+        return relay.ask(where) is not None
+    except TimeoutError:
+        return False
 
 
 def _process(record: UndoRecord) -> Identity | None:

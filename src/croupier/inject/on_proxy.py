@@ -18,6 +18,8 @@ from . import Act, Outcome, together
 _GRACE_US = 1_000_000
 """How long after its time the proxy lifts a rule by itself: whoever is alive to heal, and to say so, comes first."""
 _LOOK_MS = 20
+_PATIENT_S = 0.8
+"""On a busy machine an answer may take its time; a halt leaves us a second."""
 _SEEDS = 2**63
 
 
@@ -43,7 +45,7 @@ class InForce:
         if self._act.halted:
             return self._missed("the round was halted first")
         try:
-            there = relay.ask(self._where)
+            there = relay.ask(self._where, within_s=_PATIENT_S)
         except TimeoutError:
             return self._missed(f"the proxy {fault.proxy} does not answer")
         if there is None:
@@ -60,7 +62,7 @@ class InForce:
         )
         rule = fault.rule(self.key, (who.pid, who.started), until_us + _GRACE_US, self._seed)
         try:
-            added = relay.add(self._where, rule)
+            added = relay.add(self._where, rule, within_s=_PATIENT_S)
         except TimeoutError:
             self.outcome = Outcome(
                 result="unsure", detail=f"{self.target}: the proxy {fault.proxy} did not say that it has the rule"

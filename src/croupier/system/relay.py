@@ -16,8 +16,10 @@ import msgspec
 from ..model.link import Asked, LinkRule, RelayState
 
 RUN = "CROUPIER_RUN"
-_WITHIN_S = 0.4
+WITHIN_S = 0.4
 """An answer takes less than a millisecond. Healing has half a second for each record in the worst case."""
+_TRIES = 3
+_SILENT = "the proxy does not answer"
 
 
 def lacking() -> str:
@@ -38,25 +40,35 @@ def control(env: Mapping[str, str], name: str) -> str:
     return "croupier-" + hashlib.sha256(f"{env.get(RUN, '')}/{name}".encode()).hexdigest()[:32]
 
 
-def ask(where: str, asked: Asked | None = None) -> RelayState | None:
-    """Ask the proxy with this control socket; None where there is none. Raises TimeoutError if it does not answer."""
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
-        line.settimeout(_WITHIN_S)
-        try:
-            line.connect(f"\0{where}")
-            line.sendall(msgspec.json.encode(asked or Asked()) + b"\n")
-            answer = line.makefile("rb").readline()
-        except (ConnectionError, FileNotFoundError):
-            return None
-        except (TimeoutError, BlockingIOError) as problem:
-            raise TimeoutError("the proxy does not answer") from problem
-    # It ended while it was asked.
-    return msgspec.json.decode(answer, type=RelayState) if answer else None
+def ask(where: str, asked: Asked | None = None, *, within_s: float = WITHIN_S) -> RelayState | None:
+    """Ask the proxy with this control socket; None where there is none. Raises TimeoutError if it does not answer.
+
+    Only a socket that nobody listens on tells that it has gone: one that closes without an answer is asked again.
+    """
+    for _ in range(_TRIES):
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as line:
+            line.settimeout(within_s)
+            try:
+                line.connect(f"\0{where}")
+            except (ConnectionRefusedError, FileNotFoundError):
+                return None
+            except (TimeoutError, BlockingIOError) as problem:
+                raise TimeoutError(_SILENT) from problem
+            try:
+                line.sendall(msgspec.json.encode(asked or Asked()) + b"\n")
+                answer = line.makefile("rb").readline()
+            except TimeoutError as problem:
+                raise TimeoutError(_SILENT) from problem
+            except ConnectionError:
+                continue
+        if answer:
+            return msgspec.json.decode(answer, type=RelayState)
+    raise TimeoutError(_SILENT)
 
 
-def add(where: str, rule: LinkRule) -> RelayState | None:
+def add(where: str, rule: LinkRule, *, within_s: float = WITHIN_S) -> RelayState | None:
     """Put a rule into force."""
-    return ask(where, Asked(add=rule))
+    return ask(where, Asked(add=rule), within_s=within_s)
 
 
 def lift(where: str, key: str) -> RelayState | None:
