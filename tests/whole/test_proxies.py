@@ -8,6 +8,7 @@ import pytest
 
 from croupier.model import journal as j
 from croupier.model.target import Identity
+from croupier.supervise.running import read_steps
 from croupier.system import procs, signals
 
 from .house import House, a_process, an_experiment, app, eventually
@@ -60,6 +61,22 @@ def test_connections_are_hurt_in_several_ways_and_well_again(house: House) -> No
     assert [one.verified for one in played.events(j.Healed)] == [True] * 3
     # Each connection had what it sent answered, by way of the proxy.
     assert len(played.stored.run.acks.read_text().splitlines()) > 5
+
+
+def test_a_partition_comes_together_with_a_suspension(house: House) -> None:
+    both = {
+        "at": "100ms",
+        "target": {"process": "keeper"},
+        "together": [
+            {"network": {"proxy": "front", "cut": "partition", "for": "300ms"}},
+            {"suspend": {"for": "200ms"}, "after": "50ms"},
+        ],
+    }
+    played = house.play(served(both, count=4_000))
+    assert played.code == 0, played.done.said
+    assert played.results() == ["landed"]
+    last = {one.key: one.state for one in read_steps(played.stored.path)}
+    assert (len(last), set(last.values())) == (3, {"verified"})
 
 
 def test_a_fault_on_a_connection_that_nobody_uses_is_missed(house: House) -> None:
