@@ -24,7 +24,7 @@ COVERAGE := --cov --cov-report=term:skip-covered --cov-fail-under=$(COVERAGE_FLO
 
 # Tests wait more than they compute, so several run at once: make test WORKERS=0 runs them one after the other.
 WORKERS := 4
-SIDE_BY_SIDE := -n $(WORKERS) --dist worksteal
+SIDE_BY_SIDE := -n $(WORKERS) --dist loadgroup
 
 # Words for pytest: make test ARGS="-k plan". A part of the tests is not asked to cover the whole.
 ARGS :=

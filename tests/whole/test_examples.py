@@ -15,13 +15,21 @@ from pathlib import Path
 import pytest
 
 from croupier.model import journal as j
-from croupier.system import procs
+from croupier.system import mounts, procs
 
 from .house import House, Played
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
+# One worker plays them all: each would play every round otherwise.
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.xdist_group("examples")]
 REDIS = pytest.mark.needs("redis-server")
-HELD = ["notes/experiment", "queue/retrying", pytest.param("redis/always", marks=REDIS)]
+NO_MOUNT = pytest.mark.skipif(bool(mounts.lacking()), reason=mounts.lacking() or "mounts work")
+HELD = [
+    "notes/experiment",
+    "queue/retrying",
+    pytest.param("redis/always", marks=REDIS),
+    pytest.param("redis/file-size", marks=REDIS),
+    pytest.param("redis/full-disk", marks=[REDIS, NO_MOUNT]),
+]
 VIOLATED = {
     "notes/fragile": "no acknowledged note is lost or doubled",
     "queue/experiment": "each acknowledged order is done",

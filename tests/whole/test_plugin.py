@@ -48,6 +48,9 @@ def plugin(tmp_path: Path) -> Path:
     return shutil.copytree(PLUGIN, tmp_path / "plugin", ignore=shutil.ignore_patterns("__pycache__", "runs", ".*"))
 
 
+pytestmark = pytest.mark.xdist_group("plugin")
+
+
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory into which pip has installed the plugin."""

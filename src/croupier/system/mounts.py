@@ -50,6 +50,13 @@ def is_mounted(path: str) -> bool:
     return os.path.realpath(path) in _ours()
 
 
+def mount_of(path: str) -> str | None:
+    """The mount of ours that a path lies on; None where it lies on none."""
+    place = os.path.realpath(path)
+    ours = [one for one in _ours() if place == one or place.startswith(one + "/")]
+    return max(ours, key=len, default=None)
+
+
 def _ours() -> set[str]:
     """Where our file systems are mounted; fields 5 and, after the dash, 2 of proc_pid_mountinfo(5)."""
     found = set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..fault import Fault, Kill, Suspend
 from .combined import Sequence, Together
+from .disk import Corrupt, CorruptCache, FillDisk
 from .limits import Limit
 from .network import DelayQueries, Mutate, Network
 from .syscall import Syscall
@@ -12,6 +13,9 @@ FAULTS: tuple[type[Fault], ...] = (
     Kill,
     Suspend,
     Limit,
+    FillDisk,
+    Corrupt,
+    CorruptCache,
     Syscall,
     Network,
     DelayQueries,
