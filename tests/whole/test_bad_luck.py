@@ -412,6 +412,7 @@ def test_no_decision_reads_the_wall_clock() -> None:
         "store/runs.py",
         "store/searches.py",
         "explore/search.py",
+        "explore/round_search.py",
         "run/strikes.py",
         "run/prepare.py",
     }
