@@ -1,7 +1,8 @@
 """The cgroup freezer: a cell of our own below the cgroup that a process lives in, frozen, thawed, and taken away.
 
 Nobody but whoever is put into the cell stands still. Both versions of cgroups, whichever the target can be reached
-through; the unified hierarchy (v2) first. A cell is told by its paths alone, so that it can be undone from data.
+through; the unified hierarchy (v2) first. A cell is told by its paths alone, so that it can be undone from data. Cells
+of another controller are made, and taken away, in the same way (`system/quota.py`).
 """
 
 from __future__ import annotations
@@ -41,10 +42,10 @@ def lacking() -> str:
     return "no cgroup with a freezer may be written by this user (run as root, or in a delegated cgroup)"
 
 
-def cell_for(pid: int, name: str, versions: Iterable[Version] = (2, 1)) -> Cell | None:
+def cell_for(pid: int, name: str, versions: Iterable[Version] = (2, 1), controller: str = "freezer") -> Cell | None:
     """The cell that `pid` would be put into; nothing is made yet. None where its cgroup cannot be reached."""
     for version in versions:
-        home = _home(pid, version)
+        home = _home(pid, version, controller)
         if home and os.access(home, os.W_OK):
             return Cell(version, str(Path(home) / f"{_PREFIX}{name}"), home)
     return None
@@ -57,9 +58,9 @@ def is_frozen(cgroup: str, version: Version) -> bool:
     return "frozen 1" in _text(Path(cgroup) / "cgroup.events")
 
 
-def home_of(pid: int, version: Version) -> str:
+def home_of(pid: int, version: Version, controller: str = "freezer") -> str:
     """The cgroup that a process lives in, as a directory; "" where it is gone, or cannot be seen from here."""
-    return _home(pid, version)
+    return _home(pid, version, controller)
 
 
 def confine(cell: Cell, who: Iterable[Identity]) -> None:
@@ -93,7 +94,9 @@ def thaw(cell: Cell) -> None:
     _switch(cell, on=False)
 
 
-def dissolve(cell: Cell, homes: Mapping[Identity, str] | None = None, within_s: float = 1.0) -> str:
+def dissolve(
+    cell: Cell, homes: Mapping[Identity, str] | None = None, within_s: float = 1.0, controller: str = "freezer"
+) -> str:
     """Thaw, move everybody back to their own home, take the cell away. Returns "" once that is seen to be done, else
     what stands in the way.
 
@@ -107,10 +110,11 @@ def dissolve(cell: Cell, homes: Mapping[Identity, str] | None = None, within_s: 
     trouble, astray = "", dict[int, str]()
     while path.is_dir():
         try:
-            thaw(cell)
+            if controller == "freezer":
+                thaw(cell)
             for pid, home in [(one, _belongs(one, cell, homes or {})) for one in members(cell)]:
                 astray.pop(pid, None)
-                if seen := _send_home(pid, home, cell.version):
+                if seen := _send_home(pid, home, cell.version, controller):
                     astray[pid] = seen
             path.rmdir()
         except OSError as error:
@@ -132,7 +136,7 @@ def _belongs(pid: int, cell: Cell, homes: Mapping[Identity, str]) -> str:
     return next((by_pid[up] for up in procs.ancestors(pid) if up in by_pid), cell.home)
 
 
-def _send_home(pid: int, home: str, version: Version) -> str:
+def _send_home(pid: int, home: str, version: Version, controller: str) -> str:
     """Move one back; "" if it is seen there, or gone. Where its home was taken away, the next above has to do."""
     place = Path(home)
     while not place.is_dir():
@@ -141,7 +145,7 @@ def _send_home(pid: int, home: str, version: Version) -> str:
         return ""
     if str(place) != home:
         return f"pid {pid} was put into {place}, as {home} is not there any more"
-    now, who = _home(pid, version), procs.identity(pid)
+    now, who = _home(pid, version, controller), procs.identity(pid)
     # Of one that has ended meanwhile, the place says nothing.
     return (
         "" if now == home or who is None or not procs.alive(who) else f"pid {pid} is in {now}, and belongs into {home}"
@@ -170,23 +174,23 @@ def _move(pid: int, cgroup: str) -> bool:
     return True
 
 
-def _home(pid: int, version: Version) -> str:
+def _home(pid: int, version: Version, controller: str = "freezer") -> str:
     """The directory of the cgroup that `pid` lives in; "" where it cannot be seen from here."""
-    mount = _mounts().get(version)
+    mount = _mounts(controller).get(version)
     if mount is None:
         return ""
     root, point = mount
     for line in _text(Path(f"/proc/{pid}/cgroup")).splitlines():
         number, controllers, path = line.split(":", 2)
-        if (number == "0") if version == 2 else ("freezer" in controllers.split(",")):
+        if (number == "0") if version == 2 else (controller in controllers.split(",")):
             # The mount may show only a part of the hierarchy, as in a container.
             inside = os.path.relpath(path, root)
             return "" if inside.startswith("..") else str(Path(point) / inside)
     return ""
 
 
-def _mounts() -> dict[Version, tuple[str, str]]:
-    """Where each version with a freezer is mounted: (the part of the hierarchy that is shown, the directory)."""
+def _mounts(controller: str = "freezer") -> dict[Version, tuple[str, str]]:
+    """Where each version with this controller is mounted: (the part of the hierarchy that is shown, the directory)."""
     found: dict[Version, tuple[str, str]] = {}
     for line in _text(Path("/proc/self/mountinfo")).splitlines():
         before, _, after = line.partition(" - ")
@@ -195,7 +199,7 @@ def _mounts() -> dict[Version, tuple[str, str]]:
             continue
         if kind[0] == "cgroup2":
             found.setdefault(2, (fields[3], fields[4]))
-        elif kind[0] == "cgroup" and "freezer" in kind[2].split(","):
+        elif kind[0] == "cgroup" and controller in kind[2].split(","):
             found.setdefault(1, (fields[3], fields[4]))
     return dict(sorted(found.items(), reverse=True))
 

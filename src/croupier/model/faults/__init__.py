@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..fault import Fault, Kill, Suspend
 from .combined import Sequence, Together
+from .cpu import StarveCpu
 from .disk import Corrupt, CorruptCache, FillDisk
 from .limits import Limit
 from .network import DelayQueries, Mutate, Network
@@ -12,6 +13,7 @@ from .syscall import Syscall
 FAULTS: tuple[type[Fault], ...] = (
     Kill,
     Suspend,
+    StarveCpu,
     Limit,
     FillDisk,
     Corrupt,
