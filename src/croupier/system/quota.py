@@ -26,7 +26,7 @@ def lacking() -> str:
 def cell_for(pid: int, name: str) -> Cell | None:
     """The cell that `pid` would be put into; nothing is made yet. None where there is none with a quota."""
     for version in (2, 1):
-        cell = freezer.cell_for(pid, name, (version,), CONTROLLER)  # type: ignore[arg-type]
+        cell = freezer.cell_for(pid, name, (version,), CONTROLLER)
         if cell is not None and _has_quota(cell):
             return cell
     return None

@@ -7,6 +7,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Hashable, Mapping, Sequence
+from itertools import count
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -22,6 +23,7 @@ from .rules import FAULT_RULES, Rule, RuleBroken
 Observe = Callable[[int], Hashable]
 """What is to be as before once a fault is healed, read from the live process of this number."""
 GONE = "gone"
+_trials = count(1)
 
 
 class Step(NamedTuple):
@@ -65,7 +67,9 @@ class RecordingAct:
         self.undo: list[UndoStep] = []
         """What would be in the undo log."""
         self.broken: list[RuleBroken] = []
-        self.env: Mapping[str, str] = dict(os.environ if env is None else env)
+        # As in a round, where no other has its name: by it helpers are found, and nobody else's.
+        own = {"CROUPIER_RUN": f"trial-{os.getpid()}-{next(_trials)}"}
+        self.env: Mapping[str, str] = {**own, **(os.environ if env is None else env)}
         self.cwd = cwd or os.getcwd()  # noqa: PTH109 - the interface asks for text
         self._send = send
         self._keeps = keeps

@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..fault import Fault, Kill, Suspend
 from .combined import Sequence, Together
 from .cpu import StarveCpu
+from .database import LockDatabase
 from .disk import Corrupt, CorruptCache, FillDisk
 from .limits import Limit
 from .network import DelayQueries, Mutate, Network
@@ -21,6 +22,7 @@ FAULTS: tuple[type[Fault], ...] = (
     Syscall,
     Network,
     DelayQueries,
+    LockDatabase,
     Mutate,
     Together,
     Sequence,
