@@ -27,6 +27,8 @@ HELD = [
     "notes/experiment",
     "queue/retrying",
     pytest.param("redis/always", marks=REDIS),
+]
+STARVED = [
     pytest.param("redis/file-size", marks=REDIS),
     pytest.param("redis/full-disk", marks=[REDIS, NO_MOUNT]),
 ]
@@ -84,6 +86,15 @@ def test_a_sturdy_example_is_held(rounds: Rounds, example: str) -> None:
     assert "verdict: held" in played.done.out
     page = played.stored.run.report.read_text()
     assert played.verdict.title in html.unescape(page)
+
+
+@pytest.mark.parametrize("example", STARVED)
+def test_a_server_that_cannot_write_ends_itself_and_keeps_what_it_promised(rounds: Rounds, example: str) -> None:
+    played = rounds[example]
+    assert played.code == 0, played.done
+    assert played.results() == ["landed", "landed"]
+    assert played.verdict.unhealed == () and played.verdict.outcome == "completed"
+    assert played.verdict.crashes, "with appendfsync always it dies rather than promise what it cannot keep"
 
 
 @pytest.mark.parametrize("example", BROKEN)

@@ -68,8 +68,8 @@ def test_a_partition_comes_together_with_a_suspension(house: House) -> None:
         "at": "100ms",
         "target": {"process": "keeper"},
         "together": [
-            {"network": {"proxy": "front", "cut": "partition", "for": "300ms"}},
-            {"suspend": {"for": "200ms"}, "after": "50ms"},
+            {"network": {"proxy": "front", "cut": "partition", "for": "1500ms"}},
+            {"suspend": {"for": "200ms"}, "after": "300ms"},
         ],
     }
     played = house.play(served(both, count=4_000))
