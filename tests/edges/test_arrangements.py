@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hands import eventually
 
 from croupier.arrange.volume import ARRANGER
 from croupier.built_in import arranger, healer, injector
@@ -116,7 +117,8 @@ def test_a_helper_is_found_by_its_mark_before_the_record_names_it():
         try:
             record = a_record(**helpers.marked(env, "1.1"))
             who = procs.identity(helper.pid)
-            assert helpers.of(record) == [who]
+            # A program that has just begun to run has no environment to read for a moment.
+            assert eventually(lambda: helpers.of(record) == [who])
             named = helpers.naming(record, who)
             assert named.data["helpers"] == [[who.pid, who.started]]
             assert helpers.of(named) == [who]

@@ -246,9 +246,8 @@ def test_a_croupier_that_does_not_listen_holds_nobody_up(keeper: Keeper) -> None
     assert eventually(lambda: not any(procs.alive(who) for who in whos), within_s=20)
     assert eventually(lambda: keeper.remaining() == [], within_s=20)
     told: set[Identity] = set()
-    while not told >= set(whos):
+    while len(told) <= 2_000 or not told >= set(whos):
         told |= {message.who for message in next_messages(keeper) if isinstance(message, Exited)}
-    assert len(told) > 2_000
 
 
 def test_a_line_that_nobody_reads_keeps_what_it_has_to_say() -> None:

@@ -28,6 +28,8 @@ THREADED = python(
     "print('ready', flush=True)\ntime.sleep(300)"
 )
 FAMILY = python("import os,time\nos.fork() or os.fork()\nos.write(1, b'ready\\n')\ntime.sleep(300)")
+KIN = {"CROUPIER_TEST_KIN": str(os.getpid())}
+"""What the families of this worker's tests carry, and nobody else's."""
 
 
 def suspend(fault: Suspend, *who: Identity, hands: Hands | None = None) -> tuple[Outcome, Hands]:
@@ -42,9 +44,8 @@ def heal_all(hands: Hands) -> list[bool]:
 @pytest.fixture
 def kin() -> Iterator[None]:
     """Ends what a forking target leaves behind when only its main process is killed."""
-    before = set(procs.marked("CROUPIER_TEST_KIN=1"))
     yield
-    for who in set(procs.marked("CROUPIER_TEST_KIN=1")) - before:
+    for who in procs.marked(f"CROUPIER_TEST_KIN={KIN['CROUPIER_TEST_KIN']}"):
         signals.send(who, "CONT")
         signals.send(who, "KILL")
 
@@ -165,7 +166,7 @@ def test_one_that_is_stopped_over_and_over_is_not_called_healed() -> None:
 
 
 def test_a_tree_is_stopped_and_let_go_as_a_whole(kin: None) -> None:
-    with started(*FAMILY, ready=b"ready", env={"CROUPIER_TEST_KIN": "1"}) as who:
+    with started(*FAMILY, ready=b"ready", env=KIN) as who:
         assert eventually(lambda: len(procs.family(who.pid)) == 2)
         outcome, hands = suspend(Suspend(for_ms=LONG, tree=True), who)
         assert outcome.result == "landed"
@@ -177,7 +178,7 @@ def test_a_tree_is_stopped_and_let_go_as_a_whole(kin: None) -> None:
 
 def family_with(left_alone: Callable[[Identity], Limits], fault: Suspend) -> tuple[list[str], list[str], str]:
     """Suspend a tree where the limits bar one below its target: the letters of all while it lasts and after."""
-    with started(*FAMILY, ready=b"ready", env={"CROUPIER_TEST_KIN": "1"}) as who:
+    with started(*FAMILY, ready=b"ready", env=KIN) as who:
         assert eventually(lambda: len(procs.family(who.pid)) == 2)
         spared, other = procs.family(who.pid)
         permit = a_permit(fault, who, limits=left_alone(spared))
@@ -203,7 +204,7 @@ def test_one_on_the_deny_list_is_left_alone_below_a_target_whose_tree_is_stopped
 
 
 def test_a_descendant_that_was_stopped_by_somebody_else_stays_stopped(kin: None) -> None:
-    with started(*FAMILY, ready=b"ready", env={"CROUPIER_TEST_KIN": "1"}) as who:
+    with started(*FAMILY, ready=b"ready", env=KIN) as who:
         assert eventually(lambda: len(procs.family(who.pid)) == 2)
         theirs = procs.family(who.pid)[0]
         signals.send(theirs, "STOP")
@@ -214,7 +215,7 @@ def test_a_descendant_that_was_stopped_by_somebody_else_stays_stopped(kin: None)
 
 
 def test_without_tree_the_children_run_on(kin: None) -> None:
-    with started(*FAMILY, ready=b"ready", env={"CROUPIER_TEST_KIN": "1"}) as who:
+    with started(*FAMILY, ready=b"ready", env=KIN) as who:
         assert eventually(lambda: len(procs.family(who.pid)) == 2)
         _, hands = suspend(Suspend(for_ms=LONG), who)
         assert "T" not in {procs.state_of(one) for one in procs.family(who.pid)}
@@ -357,7 +358,7 @@ def test_what_somebody_else_froze_is_missed(version: int) -> None:
 
 def test_a_frozen_tree_holds_its_children_and_a_duty_cycle_lets_them_breathe(version: int, kin: None) -> None:
     fault = Suspend(for_ms=Ms(300), how="freezer", tree=True, duty=Duty(on_ms=Ms(40), off_ms=Ms(40)))
-    with started(*FAMILY, ready=b"ready", env={"CROUPIER_TEST_KIN": "1"}) as who:
+    with started(*FAMILY, ready=b"ready", env=KIN) as who:
         assert eventually(lambda: len(procs.family(who.pid)) == 2)
         permit, hands = a_permit(fault, who), Hands()
         assert INJECTOR.inject(permit, fault, hands).result == "landed"

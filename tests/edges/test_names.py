@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -12,15 +13,17 @@ import pytest
 from croupier.system.names import Names
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/comm").exists(), reason="this machine has no /proc")
+NAME = f"rare-{os.getpid()}-zz"
+"""Of this worker's processes: tests that run beside have others."""
 
 
 @pytest.fixture
 def sleeper(tmp_path: Path):
     """A process with a name that nobody else has."""
-    program = tmp_path / "rare-sleeper"
+    program = tmp_path / NAME
     shutil.copy(shutil.which("sleep") or "/bin/sleep", program)
     child = subprocess.Popen([program, "60"])
-    while Path(f"/proc/{child.pid}/comm").read_text() != "rare-sleeper\n":
+    while Path(f"/proc/{child.pid}/comm").read_text() != f"{NAME}\n":
         pass
     yield child
     child.kill()
@@ -29,15 +32,15 @@ def sleeper(tmp_path: Path):
 
 def test_a_process_is_found_by_its_name_and_by_a_glob_over_it(sleeper):
     with Names() as names:
-        assert names.matching("rare-sleeper") == names.matching("rare-sl*") == [sleeper.pid]
+        assert names.matching(NAME) == names.matching(f"{NAME[:-2]}*") == [sleeper.pid]
 
 
 def test_a_process_that_ended_is_not_found_though_its_file_is_still_open(sleeper):
     with Names() as names:
-        assert names.matching("rare-sleeper") == [sleeper.pid]
+        assert names.matching(NAME) == [sleeper.pid]
         sleeper.kill()
         sleeper.wait()
-        assert names.matching("rare-sleeper") == []
+        assert names.matching(NAME) == []
 
 
 def test_a_process_that_took_another_name_is_found_by_the_new_one():
@@ -60,7 +63,7 @@ def test_a_process_that_took_another_name_is_found_by_the_new_one():
 def test_no_more_files_are_kept_open_than_allowed_and_the_answers_are_the_same(sleeper):
     before = _open_files()
     with Names(most=3) as few:
-        assert few.matching("rare-sleeper") == [sleeper.pid] == few.matching("rare-sleeper")
+        assert few.matching(NAME) == [sleeper.pid] == few.matching(NAME)
         assert _open_files() <= before + 3
     assert _open_files() == before
 
