@@ -7,7 +7,7 @@ carries in its environment. Once it runs, `naming` puts its identity into the re
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -15,6 +15,7 @@ import msgspec
 from ..model.target import Identity
 from ..model.undo import UndoRecord
 from ..system import procs, signals
+from . import Act
 
 VARIABLE = "CROUPIER_HELPER"
 _MARK = "helper_mark"
@@ -37,6 +38,14 @@ def naming(record: UndoRecord, *started: Identity) -> UndoRecord:
     """The record with the identities of helpers that run by now; intend it again."""
     listed = [*record.data.get(_WHO, []), *([one.pid, one.started] for one in started)]
     return msgspec.structs.replace(record, data={**record.data, _WHO: listed})
+
+
+def start(record: UndoRecord, argv: Sequence[str], act: Act) -> Identity:
+    """Start a helper for a record that is intended, and name it there. Raises TargetError where it cannot be."""
+    who = act.start(record.key, argv)
+    act.intend(naming(record, who))
+    act.applied(record.key)
+    return who
 
 
 def of(record: UndoRecord) -> list[Identity]:

@@ -7,7 +7,7 @@ from .combined import Sequence, Together
 from .cpu import StarveCpu
 from .database import LockDatabase
 from .disk import Corrupt, CorruptCache, FillDisk
-from .limits import Limit
+from .limits import ExhaustFds, Limit
 from .network import DelayQueries, Mutate, Network
 from .syscall import Syscall
 
@@ -16,6 +16,7 @@ FAULTS: tuple[type[Fault], ...] = (
     Suspend,
     StarveCpu,
     Limit,
+    ExhaustFds,
     FillDisk,
     Corrupt,
     CorruptCache,
