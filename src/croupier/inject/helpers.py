@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from ..model.errors import HarnessError, TargetError
 from ..model.target import Identity
 from ..model.undo import UndoRecord
 from ..system import procs, signals
@@ -41,11 +43,28 @@ def naming(record: UndoRecord, *started: Identity) -> UndoRecord:
 
 
 def start(record: UndoRecord, argv: Sequence[str], act: Act) -> Identity:
-    """Start a helper for a record that is intended, and name it there. Raises TargetError where it cannot be."""
-    who = act.start(record.key, argv)
-    act.intend(naming(record, who))
+    """Start a helper for a record that is intended, and name it there.
+
+    Raises TargetError where it cannot be started, or the round is halted first.
+    """
+    try:
+        who = act.start(record.key, argv)
+        act.intend(naming(record, who))
+    except HarnessError:
+        if act.halted:
+            raise TargetError("the round was halted first") from None
+        raise
     act.applied(record.key)
     return who
+
+
+def says(who: Identity) -> str:
+    """The word that a helper has put into its name (/proc/PID/comm) to tell how far it is; "" if it is gone."""
+    try:
+        told = Path(f"/proc/{who.pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+    return told if procs.alive(who) else ""
 
 
 def of(record: UndoRecord) -> list[Identity]:

@@ -9,6 +9,7 @@ from .database import LockDatabase
 from .disk import Corrupt, CorruptCache, FillDisk
 from .limits import ExhaustFds, Limit
 from .network import DelayQueries, Mutate, Network
+from .ports import OccupyPort
 from .syscall import Syscall
 
 FAULTS: tuple[type[Fault], ...] = (
@@ -24,6 +25,7 @@ FAULTS: tuple[type[Fault], ...] = (
     Network,
     DelayQueries,
     LockDatabase,
+    OccupyPort,
     Mutate,
     Together,
     Sequence,
