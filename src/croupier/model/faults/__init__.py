@@ -7,7 +7,7 @@ from .combined import Sequence, Together
 from .cpu import StarveCpu
 from .database import LockDatabase
 from .disk import Corrupt, CorruptCache, FillDisk
-from .limits import ExhaustFds, Limit
+from .limits import ExhaustFds, ForkStorm, Limit
 from .network import DelayQueries, Mutate, Network
 from .ports import OccupyPort
 from .syscall import Syscall
@@ -18,6 +18,7 @@ FAULTS: tuple[type[Fault], ...] = (
     StarveCpu,
     Limit,
     ExhaustFds,
+    ForkStorm,
     FillDisk,
     Corrupt,
     CorruptCache,

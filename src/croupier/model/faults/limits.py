@@ -71,3 +71,25 @@ class Limit(Fault, Noun, tag="limit", tag_field="fault", frozen=True, kw_only=Tr
             "CORE": self.core_bytes,
         }  # fmt: skip
         return {name: int(value) for name, value in every.items() if value is not None}
+
+
+class ForkStorm(Fault, Noun, tag="fork_storm", tag_field="fault", frozen=True, kw_only=True):
+    """Use up the processes that a target may start, for a while, by a storm of our own: its fork(2) fails with EAGAIN.
+
+    The target, with all below it, is put into a cgroup with room for `processes` more than it has now (threads count),
+    and helpers of ours fill that room. What it gives up meanwhile is filled as well. Nobody outside is short of anything.
+    """
+
+    kind: ClassVar[str] = "fork_storm"
+
+    for_ms: Ms = msgspec.field(name="for")
+    """From the storm to the healing."""
+    processes: Annotated[int, msgspec.Meta(ge=2, le=1_024)] = 32
+    """How many processes the storm makes at first."""
+    leave: Count = 0
+    """How many processes or threads stay free to the target."""
+
+    @property
+    def lasting_ms(self) -> int:
+        """How long it lasts, in ms."""
+        return self.for_ms
