@@ -2,22 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
-from ..model.target import Identity
+from ..model.fault import Fault
+from ..model.target import Identity, Seen
 from ..model.undo import Healing, UndoRecord
 from ..system import freezer, procs
-from . import helpers
+from ..system.clock import now_us
+from . import Act, helpers
 
 
-def held(cell: freezer.Cell, members: Sequence[Identity], controller: str) -> dict[str, Any]:
-    """What a record must hold in its `data` before anybody is put into the cell: it, whom, and where each lived."""
-    return {
-        "cell": list(cell),
-        "members": [[one.pid, one.started] for one in members],
-        "homes": [freezer.home_of(one.pid, cell.version, controller) for one in members],
-    }
+def intend(
+    target: Seen, fault: Fault, cell: freezer.Cell, controller: str, act: Act
+) -> tuple[UndoRecord, list[Identity]]:
+    """Have a record held before anybody is put into the cell: it, whom, and where each lives. That, and whom."""
+    key, members = act.key(target), [target.identity, *(one.identity for one in act.below(target).free)]
+    record = UndoRecord(
+        key=key,
+        fault=fault.kind,
+        who=target.identity,
+        data={
+            **helpers.marked(act.env, key),
+            "cell": list(cell),
+            "members": [[one.pid, one.started] for one in members],
+            "homes": [freezer.home_of(one.pid, cell.version, controller) for one in members],
+        },
+        deadline_us=now_us() + fault.lasting_ms * 1_000,
+    )
+    act.intend(record)
+    return record, members
+
+
+def name_of(target: Seen, act: Act, controller: str) -> str:
+    """What a cell for this target is called: nobody else's is."""
+    return f"{target.pid}-{target.identity.started}-{act.key(target)}-{controller}"
 
 
 def cell_of(record: UndoRecord) -> freezer.Cell:

@@ -32,7 +32,6 @@ while time.monotonic() < end:
     if str(os.getpid()) not in read("cgroup.procs").split(): continue
     most = read("pids.max").strip()
     if most == "max": continue
-    # Full is full: asked only every other while, so that the target meets a refusal and not a machine that is busy.
     while int(read("pids.current")) < int(most) - leave:
         try:
             if os.fork() == 0:
@@ -76,19 +75,13 @@ class ForkStormInjector:
 
 
 def _storm(target: Seen, fault: ForkStorm, act: Act) -> Outcome:
-    who, key = target.identity, act.key(target)
+    who = target.identity
     if late := too_late(target, act, "a storm could be raised beside it"):
         return late
-    cell = tasks.cell_for(who.pid, f"{who.pid}-{who.started}-{key}-pids")
+    cell = tasks.cell_for(who.pid, cells.name_of(target, act, tasks.CONTROLLER))
     if cell is None:
         return Outcome(result="missed", detail=f"{target}: its cgroup cannot be given a limit of processes from here")
-    members = [who, *(one.identity for one in act.below(target).free)]
-    record = UndoRecord(
-        key=key, fault=fault.kind, who=who,
-        data={**helpers.marked(act.env, key), **cells.held(cell, members, tasks.CONTROLLER)},
-        deadline_us=now_us() + int(fault.for_ms) * 1_000,
-    )  # fmt: skip
-    act.intend(record)
+    record, members = cells.intend(target, fault, cell, tasks.CONTROLLER, act)
     try:
         freezer.confine(cell, [])
         # Before anybody is in it: a limit that holds whoever comes.

@@ -64,18 +64,12 @@ def _as_suspension(fault: StarveCpu) -> Suspend:
 
 
 def _starve(target: Seen, fault: StarveCpu, act: Act) -> Outcome:
-    who = target.identity
     if late := too_late(target, act, "it could be starved"):
         return late
-    cell = quota.cell_for(who.pid, f"{who.pid}-{who.started}-{act.key(target)}-cpu")
+    cell = quota.cell_for(target.pid, cells.name_of(target, act, quota.CONTROLLER))
     if cell is None:
         return Outcome(result="missed", detail=f"{target}: its cgroup has no quota that may be written from here")
-    members = [who, *(one.identity for one in act.below(target).free)]
-    record = UndoRecord(
-        key=act.key(target), fault="starve_cpu", who=who, data=cells.held(cell, members, quota.CONTROLLER),
-        deadline_us=now_us() + int(fault.for_ms) * 1_000,
-    )  # fmt: skip
-    act.intend(record)
+    record, members = cells.intend(target, fault, cell, quota.CONTROLLER, act)
     try:
         freezer.confine(cell, [])
         quota.limit(cell, fault.percent)

@@ -285,7 +285,8 @@ class Processes:
     def _died(self, name: str, one: Running, message: Exited) -> None:
         if self._forked_away(name, one, message):
             return
-        number = self._watch.injury(message.who)
+        starved = self._watch.starved(message.who) if message.oom else 0
+        number = self._watch.injury(message.who) or starved
         cause: j.Cause = (
             "asked" if self._is_asked(one, message.who) else "injected" if number else "oom" if message.oom else "own"
         )
@@ -298,6 +299,7 @@ class Processes:
                 signal=message.signal,
                 core=message.core,
                 injection=number,
+                oom=bool(starved),
             )
         )
         if message.core:

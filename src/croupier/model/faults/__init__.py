@@ -8,6 +8,7 @@ from .cpu import StarveCpu
 from .database import LockDatabase
 from .disk import Corrupt, CorruptCache, FillDisk
 from .limits import ExhaustFds, ForkStorm, Limit
+from .memory import StarveMemory
 from .network import DelayQueries, Mutate, Network
 from .ports import OccupyPort
 from .syscall import Syscall
@@ -16,6 +17,7 @@ FAULTS: tuple[type[Fault], ...] = (
     Kill,
     Suspend,
     StarveCpu,
+    StarveMemory,
     Limit,
     ExhaustFds,
     ForkStorm,

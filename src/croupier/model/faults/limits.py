@@ -77,14 +77,14 @@ class ForkStorm(Fault, Noun, tag="fork_storm", tag_field="fault", frozen=True, k
     """Use up the processes that a target may start, for a while, by a storm of our own: its fork(2) fails with EAGAIN.
 
     The target, with all below it, is put into a cgroup with room for `processes` more than it has now (threads count),
-    and helpers of ours fill that room. What it gives up meanwhile is filled as well. Nobody outside is short of anything.
+    and helpers of ours fill that room. What it gives up meanwhile is filled as well. Nobody outside runs short.
     """
 
     kind: ClassVar[str] = "fork_storm"
 
     for_ms: Ms = msgspec.field(name="for")
     """From the storm to the healing."""
-    processes: Annotated[int, msgspec.Meta(ge=2, le=1_024)] = 32
+    processes: Annotated[int, msgspec.Meta(ge=2, le=256)] = 32
     """How many processes the storm makes at first."""
     leave: Count = 0
     """How many processes or threads stay free to the target."""
