@@ -6,7 +6,6 @@ from ..model.fault import Fault
 from ..model.target import Identity, Seen
 from ..model.undo import Healing, UndoRecord
 from ..system import freezer, procs
-from ..system.clock import now_us
 from . import Act, helpers
 
 
@@ -25,7 +24,7 @@ def intend(
             "members": [[one.pid, one.started] for one in members],
             "homes": [freezer.home_of(one.pid, cell.version, controller) for one in members],
         },
-        deadline_us=now_us() + fault.lasting_ms * 1_000,
+        deadline_us=helpers.deadline_us(fault.lasting_ms),
     )
     act.intend(record)
     return record, members

@@ -17,6 +17,7 @@ from ..model.errors import HarnessError, TargetError
 from ..model.target import Identity
 from ..model.undo import UndoRecord
 from ..system import procs, signals
+from ..system.clock import now_us
 from . import Act
 
 VARIABLE = "CROUPIER_HELPER"
@@ -24,11 +25,17 @@ _MARK = "helper_mark"
 _WHO = "helpers"
 _END_WITHIN_S = 1.0
 _PACE_S = 0.002
+_SLACK_MS = 2_000
 
 
 def mark(run: str, key: str) -> str:
     """What stands in a helper's environment: nobody else in the world carries it."""
     return f"{run}/{key}"
+
+
+def deadline_us(lasting_ms: int) -> int:
+    """When a record with a helper must be undone: it lasts from when the helper is at work, and ends with a process."""
+    return now_us() + (lasting_ms + _SLACK_MS) * 1_000
 
 
 def marked(env: Mapping[str, str], key: str) -> dict[str, Any]:

@@ -86,7 +86,7 @@ def _lock(target: Seen, fault: LockDatabase, act: Act) -> Outcome:
     key = act.key(target)
     record = UndoRecord(
         key=key, fault="lock_database", who=target.identity, data=helpers.marked(act.env, key),
-        deadline_us=now_us() + int(fault.for_ms) * 1_000,
+        deadline_us=helpers.deadline_us(fault.for_ms),
     )  # fmt: skip
     act.intend(record)
     try:

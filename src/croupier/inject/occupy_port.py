@@ -21,7 +21,7 @@ from ..model.errors import TargetError
 from ..model.fault import Fault
 from ..model.faults.ports import OccupyPort
 from ..model.guard import Permit
-from ..model.target import Identity, Seen
+from ..model.target import Seen
 from ..model.undo import Healing, UndoRecord
 from ..system import procs, sockets
 from ..system.clock import now_us
@@ -115,7 +115,7 @@ def _occupy(target: Seen, fault: OccupyPort, act: Act) -> Outcome:
     record = UndoRecord(
         key=key, fault=fault.kind, who=target.identity,
         data={**helpers.marked(act.env, key), **spot.data(f"{target.pid}-{key}")},
-        deadline_us=now_us() + (fault.busy_ms + int(fault.for_ms)) * 1_000,
+        deadline_us=helpers.deadline_us(fault.busy_ms + fault.for_ms),
     )  # fmt: skip
     act.intend(record)
     try:
@@ -130,7 +130,9 @@ def _occupy(target: Seen, fault: OccupyPort, act: Act) -> Outcome:
         return Outcome(result="missed", detail=f"{target}: {spot} could not be taken: somebody has it")
     if not procs.alive(target.identity) and not is_targets:
         return Outcome(result="missed", detail=f"{target}: it ended by itself as {spot} was taken")
-    if helpers.says(helper) != "has it" or not spot.show(helper, record, act) or not spot.is_refused():
+    # From now on, however long it was tried.
+    record = msgspec.structs.replace(helpers.naming(record, helper), deadline_us=helpers.deadline_us(fault.for_ms))
+    if helpers.says(helper) != "has it" or not spot.show(record, act) or not spot.is_refused():
         return Outcome(result="unsure", detail=f"{target}: {spot} was not seen to be taken")
     ended = ", and the target was ended for it" if fault.kill and is_targets else ""
     return Outcome(result="landed", detail=f"{target}: {spot} is taken{ended}; another bind was refused")
@@ -192,16 +194,17 @@ class _Spot:
             f"{(fault.busy_ms + int(fault.for_ms)) / 1_000 + 30:g}",
         ]  # fmt: skip
 
-    def show(self, helper: Identity, record: UndoRecord, act: Act) -> bool:
+    def show(self, record: UndoRecord, act: Act) -> bool:
         """Give the helper's socket its path: the inode is in the record first. A port is there by itself."""
-        if not self._path:
-            return True
+        made: list[int] = []
         try:
-            made = os.lstat(record.data["own"])
-            record = helpers.naming(record, helper)
-            act.intend(msgspec.structs.replace(record, data={**record.data, "made": [made.st_dev, made.st_ino]}))
-            os.link(record.data["own"], self._path)
-            Path(record.data["own"]).unlink()
+            if self._path:
+                found = os.lstat(record.data["own"])
+                made = [found.st_dev, found.st_ino]
+            act.intend(msgspec.structs.replace(record, data={**record.data, "made": made}))
+            if self._path:
+                os.link(record.data["own"], self._path)
+                Path(record.data["own"]).unlink()
         except OSError:
             return False
         act.applied(record.key)

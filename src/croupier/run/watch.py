@@ -34,6 +34,8 @@ STEADY_PAUSE_MS = 100
 UNDECIDED_MS = 1_000
 DYING_MS = 30_000
 """How long after it was told to end a process that dies is taken to have died of that."""
+HEARD_MS = 1_000
+"""So soon a death is heard of."""
 
 
 @dataclass(kw_only=True)
