@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
 
 from croupier.model import journal as j
@@ -118,3 +120,16 @@ def test_a_process_meets_what_it_is_refused_and_goes_on(house: House, fault, say
     (healed,) = played.events(j.Healed)
     assert healed.verified
     assert "up" in played.stored.log
+
+
+def test_a_python_that_is_to_collect_is_started_so_that_it_hears_of_it(house: House) -> None:
+    pressed = one_app("", {"gc_pressure": {"every": "20ms", "for": "500ms"}})
+    command = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(300)"]
+    pressed["processes"]["app"]["command"] = command
+    pressed["processes"]["other"] = a_process(command)
+    played = house.play(pressed)
+    assert played.code == 0, played.done.said
+    assert played.results() == ["landed"]
+    (count,) = (played.stored.path / "artifacts" / "collections").iterdir()
+    assert count.name == str(played.events(j.Intended)[0].targets[0].who.pid)
+    assert int(count.read_text().split()[0]) > 1

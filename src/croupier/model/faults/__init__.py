@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..fault import Fault, Kill, Suspend
+from .collector import GcPressure
 from .combined import Sequence, Together
 from .cpu import StarveCpu
 from .database import LockDatabase
@@ -18,6 +19,7 @@ FAULTS: tuple[type[Fault], ...] = (
     Suspend,
     StarveCpu,
     StarveMemory,
+    GcPressure,
     Limit,
     ExhaustFds,
     ForkStorm,
