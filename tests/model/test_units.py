@@ -6,17 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from croupier.model.units import QUANTITIES, Bytes, Ms, Percent, Rate, Under, read_quantity, write_quantity
+from croupier.model.units import QUANTITIES, Bytes, Flow, Ms, Percent, Rate, Under, read_quantity, write_quantity
 
 YEAR_MS = 366 * 86_400_000
 durations = st.integers(0, YEAR_MS).map(Ms)
 sizes = st.integers(0, 2**62).map(Bytes)
 shares = st.integers(1, 100).map(Percent)
 rates = st.builds(Rate, st.integers(0, 10**9), st.integers(1, YEAR_MS))
+flows = st.builds(Flow, st.integers(0, 2**62), st.integers(1, YEAR_MS))
 bounds = st.builds(Under, st.integers(0, YEAR_MS), inclusive=st.booleans())
 
 
-@given(st.one_of(durations, sizes, shares, rates, bounds))
+@given(st.one_of(durations, sizes, shares, rates, flows, bounds))
 def test_every_quantity_reads_back_as_it_was_written(quantity):
     kind = type(quantity)
     again = kind.parse(str(quantity))
@@ -25,7 +26,7 @@ def test_every_quantity_reads_back_as_it_was_written(quantity):
     assert hash(again) == hash(quantity)
 
 
-@given(st.one_of(durations, sizes, shares, rates, bounds))
+@given(st.one_of(durations, sizes, shares, rates, flows, bounds))
 def test_what_is_written_fits_the_pattern_of_the_schema(quantity):
     assert re.fullmatch(type(quantity).json_schema["pattern"], str(quantity))
 
@@ -106,3 +107,14 @@ def test_what_is_a_quantity_already_stays_one():
     for one in (Ms(5), Bytes(5), Percent(5), Rate(1, 2), Under(5)):
         assert type(one).parse(one) is one
         assert type(one).__name__ in repr(one) or isinstance(one, int)
+
+
+def test_a_flow_is_a_size_per_time():
+    assert Flow.parse("10MB per 1h").per_second == pytest.approx(10**7 / 3_600)
+    assert Flow.parse("1MiB per 500ms").per_second == 2 * 2**20
+
+
+@pytest.mark.parametrize("text", ["10MB", "10MB per", "10 per 1h", "10MB per 0s", "per 1h", 5, None])
+def test_a_flow_without_a_size_or_a_time_is_refused(text):
+    with pytest.raises(ValueError, match=r"size|duration|flow"):
+        Flow.parse(text)

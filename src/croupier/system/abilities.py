@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from . import freezer, kernel, relay
+from . import freezer, kernel, memory, quota, relay, tasks
 
 
 class Ability(msgspec.Struct, frozen=True, kw_only=True):
@@ -35,8 +35,14 @@ def abilities() -> tuple[Ability, ...]:
         _pidfd(),
         _subreaper(),
         _freezer(),
+        _cells("cpu", quota.lacking(), "`starve_cpu: {how: quota}` is refused; `how: duty` works"),
+        _cells("pids", tasks.lacking(), "`fork_storm` is refused"),
+        _cells(
+            "memory", memory.lacking(), "`starve_memory` limits the address space instead: no pressure, and no leak"
+        ),
         _proxies(),
         _cores(),
+        _tool("jcmd", "`gc_pressure` on a JVM", "a JVM is missed", "apt-get install default-jdk-headless"),
         _tool("gdb", "back-traces of core dumps", "the dump is kept, without a back-trace", "apt-get install gdb"),
         _tool(
             "chromium",
@@ -132,6 +138,16 @@ def _freezer() -> Ability:
         detail=lacking or "targets can be frozen without their noticing",
         without="`suspend: {how: freezer}` is refused; `how: stop` works",
         get="run as root, or in a delegated cgroup (systemd-run --user --scope -p Delegate=yes)",
+    )
+
+
+def _cells(controller: str, lacking: str, without: str) -> Ability:
+    return Ability(
+        name=f"cgroup {controller}",
+        here="no" if lacking else "yes",
+        detail=lacking or "targets can be put into a cell of their own with a limit",
+        without=without,
+        get="run as root, or in a delegated cgroup below which the controller is enabled",
     )
 
 
