@@ -631,6 +631,7 @@ def _sentence(event: j.Event) -> str:
         case j.ProcessExited():
             how = f"signal {event.signal}" if event.signal else f"exit code {event.code}"
             by = f"injection {event.injection}" if event.injection else event.cause
+            by += ", out of memory as was meant" if event.oom else ""
             return f"{event.process} ({event.who}) ended by {how}; cause: {by}"
         case j.ChildGone(cause="own" | "oom"):
             return f"a child of {event.process} ({event.who}) died; cause: {event.cause}"

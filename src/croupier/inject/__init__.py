@@ -19,8 +19,9 @@ from ..model.journal import Result
 from ..model.noun import Noun
 from ..model.target import Identity, Seen
 from ..model.undo import Healing, UndoRecord
+from ..system import procs
 
-__all__ = ["Act", "Healer", "Healing", "Injector", "Outcome", "PartAct", "together"]
+__all__ = ["Act", "Healer", "Healing", "Injector", "Outcome", "PartAct", "together", "too_late"]
 
 
 class Outcome(Noun, frozen=True, kw_only=True):
@@ -134,3 +135,12 @@ def together(parts: Iterable[Outcome], us: int = 0) -> Outcome:
     results = {one.result for one in parts}
     result: Result = "unsure" if "unsure" in results else "landed" if "landed" in results else "missed"
     return Outcome(result=result, detail="; ".join(one.detail for one in parts if one.detail), us=us)
+
+
+def too_late(target: Seen, act: Act, done: str) -> Outcome | None:
+    """Missed, where a target is gone before it was `done`, or the round was halted first; None where it may be done."""
+    if not procs.alive(target.identity):
+        return Outcome(result="missed", detail=f"{target}: gone before {done}")
+    if act.halted:
+        return Outcome(result="missed", detail=f"{target}: the round was halted first")
+    return None

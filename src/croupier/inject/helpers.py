@@ -7,25 +7,35 @@ carries in its environment. Once it runs, `naming` puts its identity into the re
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from ..model.errors import HarnessError, TargetError
 from ..model.target import Identity
 from ..model.undo import UndoRecord
 from ..system import procs, signals
+from ..system.clock import now_us
+from . import Act
 
 VARIABLE = "CROUPIER_HELPER"
 _MARK = "helper_mark"
 _WHO = "helpers"
 _END_WITHIN_S = 1.0
 _PACE_S = 0.002
+_SLACK_MS = 2_000
 
 
 def mark(run: str, key: str) -> str:
     """What stands in a helper's environment: nobody else in the world carries it."""
     return f"{run}/{key}"
+
+
+def deadline_us(lasting_ms: int) -> int:
+    """When a record with a helper must be undone: it lasts from when the helper is at work, and ends with a process."""
+    return now_us() + (lasting_ms + _SLACK_MS) * 1_000
 
 
 def marked(env: Mapping[str, str], key: str) -> dict[str, Any]:
@@ -37,6 +47,31 @@ def naming(record: UndoRecord, *started: Identity) -> UndoRecord:
     """The record with the identities of helpers that run by now; intend it again."""
     listed = [*record.data.get(_WHO, []), *([one.pid, one.started] for one in started)]
     return msgspec.structs.replace(record, data={**record.data, _WHO: listed})
+
+
+def start(record: UndoRecord, argv: Sequence[str], act: Act) -> Identity:
+    """Start a helper for a record that is intended, and name it there.
+
+    Raises TargetError where it cannot be started, or the round is halted first.
+    """
+    try:
+        who = act.start(record.key, argv)
+        act.intend(naming(record, who))
+    except HarnessError:
+        if act.halted:
+            raise TargetError("the round was halted first") from None
+        raise
+    act.applied(record.key)
+    return who
+
+
+def says(who: Identity) -> str:
+    """The word that a helper has put into its name (/proc/PID/comm) to tell how far it is; "" if it is gone."""
+    try:
+        told = Path(f"/proc/{who.pid}/comm").read_text().strip()
+    except OSError:
+        return ""
+    return told if procs.alive(who) else ""
 
 
 def of(record: UndoRecord) -> list[Identity]:

@@ -18,7 +18,7 @@ from ..model.target import Identity, Seen
 from ..model.undo import Healing, UndoRecord
 from ..system import limits, procs
 from ..system.clock import now_us
-from . import Act, Outcome, together
+from . import Act, Outcome, together, too_late
 
 _WALKS = 8
 """How often we look again for children that were born while we were at it."""
@@ -49,7 +49,7 @@ class LimitInjector:
         lack = self.lacking(fault)
         if lack:
             return Outcome(result="missed", detail=lack)
-        return together([_lower(one, fault, act) for one in permit.targets], us=now_us() - decided_us)
+        return together([lower(one, fault, act) for one in permit.targets], us=now_us() - decided_us)
 
     def hold(self, permit: Permit, fault: Limit, act: Act) -> None:
         """A limit stays by itself."""
@@ -74,17 +74,16 @@ class LimitInjector:
         return Healing(verified=True, note="" if procs.alive(record.who) else f"{record.who} is gone")
 
 
-def _lower(target: Seen, fault: Limit, act: Act) -> Outcome:
+def lower(target: Seen, fault: Limit, act: Act, recorded_as: str = "limit") -> Outcome:
+    """Lower the limits of one target; the record is that of the fault `recorded_as`, and is healed as ours."""
     who, names = target.identity, list(fault.lowered)
-    if not procs.alive(who):
-        return Outcome(result="missed", detail=f"{target}: gone before it could be limited")
-    if act.halted:
-        return Outcome(result="missed", detail=f"{target}: the round was halted first")
+    if late := too_late(target, act, "it could be limited"):
+        return late
     free = [name for name in names if not limits.is_held_to(who, name)]
     if free:
         return Outcome(result="missed", detail=f"{target}: it is root in effect, and held to no {' or '.join(free)}")
     record = UndoRecord(
-        key=act.key(target), fault="limit", who=who,
+        key=act.key(target), fault=recorded_as, who=who,
         data={"names": names, "to": list(fault.lowered.values()), "priors": []},
         deadline_us=now_us() + int(fault.for_ms) * 1_000,
     )  # fmt: skip

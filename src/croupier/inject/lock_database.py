@@ -21,7 +21,7 @@ from ..model.target import Seen
 from ..model.undo import Healing, UndoRecord
 from ..system import procs
 from ..system.clock import now_us
-from . import Act, Outcome, helpers
+from . import Act, Outcome, helpers, too_late
 
 _SEEN_WITHIN_MS = 5_000
 _ASK_WITHIN_S = 3.0
@@ -79,24 +79,20 @@ class LockDatabaseInjector:
 
 
 def _lock(target: Seen, fault: LockDatabase, act: Act) -> Outcome:
-    if not procs.alive(target.identity):
-        return Outcome(result="missed", detail=f"{target}: gone before its database could be locked")
-    if act.halted:
-        return Outcome(result="missed", detail=f"{target}: the round was halted first")
+    if late := too_late(target, act, "its database could be locked"):
+        return late
     if fault.sqlite and not Path(act.cwd, fault.sqlite).is_file():
         return Outcome(result="missed", detail=f"{target}: there is no database {fault.sqlite}")
     key = act.key(target)
     record = UndoRecord(
         key=key, fault="lock_database", who=target.identity, data=helpers.marked(act.env, key),
-        deadline_us=now_us() + int(fault.for_ms) * 1_000,
+        deadline_us=helpers.deadline_us(fault.for_ms),
     )  # fmt: skip
     act.intend(record)
     try:
-        who = act.start(key, _holding(fault, act))
+        who = helpers.start(record, _holding(fault, act), act)
     except TargetError as problem:
         return Outcome(result="unsure", detail=f"{target}: the lock could not be asked for: {problem.message}")
-    act.intend(helpers.naming(record, who))
-    act.applied(key)
     seen = act.wait(_SEEN_WITHIN_MS, lambda: not procs.alive(who) or _is_locked(fault, act))
     if not procs.alive(target.identity):
         return Outcome(result="missed", detail=f"{target}: it ended by itself as its database was locked")

@@ -7,17 +7,15 @@ that of `suspend`.
 
 from __future__ import annotations
 
-from typing import Any
-
 from ..model.fault import Duty, Fault, Suspend
 from ..model.faults.cpu import StarveCpu
 from ..model.guard import Permit
-from ..model.target import Identity, Seen
+from ..model.target import Seen
 from ..model.undo import Healing, UndoRecord
 from ..model.units import Ms
 from ..system import freezer, procs, quota
 from ..system.clock import now_us
-from . import Act, Outcome, suspend, together
+from . import Act, Outcome, cells, suspend, together, too_late
 
 _PERIOD_MS = 100
 
@@ -53,10 +51,7 @@ class StarveCpuInjector:
 
     def heal(self, record: UndoRecord) -> Healing:
         """Move everybody back, take the cell away, and see that it is gone."""
-        trouble = freezer.dissolve(_cell(record.data), _homes(record), controller=quota.CONTROLLER)
-        if trouble:
-            return Healing(verified=False, note=trouble)
-        return Healing(verified=True, note="" if procs.alive(record.who) else f"{record.who} is gone")
+        return cells.release(record, quota.CONTROLLER)
 
 
 def _by_duty(fault: StarveCpu) -> bool:
@@ -69,22 +64,12 @@ def _as_suspension(fault: StarveCpu) -> Suspend:
 
 
 def _starve(target: Seen, fault: StarveCpu, act: Act) -> Outcome:
-    who = target.identity
-    if not procs.alive(who):
-        return Outcome(result="missed", detail=f"{target}: gone before it could be starved")
-    if act.halted:
-        return Outcome(result="missed", detail=f"{target}: the round was halted first")
-    cell = quota.cell_for(who.pid, f"{who.pid}-{who.started}-{act.key(target)}-cpu")
+    if late := too_late(target, act, "it could be starved"):
+        return late
+    cell = quota.cell_for(target.pid, cells.name_of(target, act, quota.CONTROLLER))
     if cell is None:
         return Outcome(result="missed", detail=f"{target}: its cgroup has no quota that may be written from here")
-    members = [who, *(one.identity for one in act.below(target).free)]
-    homes = [freezer.home_of(one.pid, cell.version, quota.CONTROLLER) for one in members]
-    record = UndoRecord(
-        key=act.key(target), fault="starve_cpu", who=who,
-        data={"cell": list(cell), "members": [[one.pid, one.started] for one in members], "homes": homes},
-        deadline_us=now_us() + int(fault.for_ms) * 1_000,
-    )  # fmt: skip
-    act.intend(record)
+    record, members = cells.intend(target, fault, cell, quota.CONTROLLER, act)
     try:
         freezer.confine(cell, [])
         quota.limit(cell, fault.percent)
@@ -103,16 +88,6 @@ def _seen(target: Seen, fault: StarveCpu, cell: freezer.Cell, count: int) -> Out
         return Outcome(result="unsure", detail=f"{target}: it was not seen to be held to {fault.percent} %")
     below = f", with {count - 1} below it" if count > 1 else ""
     return Outcome(result="landed", detail=f"{target}: held to {fault.percent} % of a processor{below}")
-
-
-def _cell(data: dict[str, Any]) -> freezer.Cell:
-    version, path, home = data["cell"]
-    return freezer.Cell(version, path, home)
-
-
-def _homes(record: UndoRecord) -> dict[Identity, str]:
-    members = [Identity(pid=pid, started=started, boot=record.who.boot) for pid, started in record.data["members"]]
-    return {one: home for one, home in zip(members, record.data["homes"], strict=True) if home}
 
 
 INJECTOR = StarveCpuInjector()

@@ -8,7 +8,14 @@ from typing import Any
 
 from ..model.units import QUANTITIES
 
-_QUANTITIES = {"Ms": "duration", "Bytes": "size", "Percent": "share", "Rate": "rate", "Under": "bound"}
+_QUANTITIES = {
+    "Ms": "duration",
+    "Bytes": "size",
+    "Percent": "share",
+    "Rate": "rate",
+    "Flow": "size per time",
+    "Under": "bound",
+}
 _BY_PATTERN = {one.json_schema["pattern"]: _QUANTITIES[one.__name__] for one in QUANTITIES}
 _NAMES = {"ProcessSpec": "process", "ExactInjection": "injection", "LogTrigger": "log line", "Abort": "condition"}
 _TYPES = {"string": "text", "integer": "number", "boolean": "true, false", "null": "nothing"}

@@ -50,6 +50,11 @@ class Fault:
         return False
 
     @property
+    def runs_out(self) -> bool:
+        """Whether its targets are meant to run out of memory: a kill for want of it, while it lasts, is its doing."""
+        return False
+
+    @property
     def rounds(self) -> tuple[int, int]:
         """How often the injection is carried out, each time on whom the selector finds then, and the ms between."""
         return 1, 0

@@ -98,6 +98,8 @@ class ProcessExited(Event, tag="process-exited", frozen=True, kw_only=True):
     core: bool = False
     injection: int = 0
     """The injection that caused it, 0 for none."""
+    oom: bool = False
+    """The kernel killed it for want of memory, as that injection had it; `cause` is `oom` where none had."""
 
 
 class ChildAppeared(Event, tag="child-appeared", frozen=True, kw_only=True):

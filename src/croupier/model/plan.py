@@ -6,7 +6,7 @@ carries a `lot`, the number by which its target will be chosen among those that 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from hashlib import sha256
 from typing import Final
 
@@ -102,6 +102,19 @@ class Plan(Noun, frozen=True, kw_only=True):
     after `lasts_ms` at the latest."""
     ends_with_workload: bool = False
     """The round ends when the workload has ended by itself."""
+
+
+def processes_hit(plan: Plan, by: type[Fault], processes: Iterable[str]) -> frozenset[str]:
+    """Those of the processes that a fault of this class may hit, alone or as a part."""
+    known = frozenset(processes)
+    hit: set[str] = set()
+    for injection in plan.injections:
+        for part in injection.fault.parts or (injection,):
+            if isinstance(part.fault, by):
+                target: Selector = getattr(part, "target", None) or injection.target
+                # A target that is not told by its name may turn out to be anybody's.
+                hit |= {target.process} if target.process else known
+    return frozenset(hit & known)
 
 
 def draw_plan(experiment: Experiment, seed: int) -> Plan:

@@ -1,4 +1,4 @@
-"""Quantities with their units, read strictly: `2s`, `500ms`, `10 per 1m`, `< 5s`, `50%`.
+"""Quantities with their units, read strictly: `2s`, `500ms`, `10 per 1m`, `10MB per 1h`, `< 5s`, `50%`.
 
 A bare number is refused wherever a unit is needed: `grace: 5` does not say five what.
 """
@@ -138,6 +138,43 @@ class Rate(_Text):
         return f"{self.count} per {self.per_ms}"
 
 
+class Flow(_Text):
+    """So many bytes in each `per_ms`, written `10MB per 1h` or `1MiB per 1s`."""
+
+    __slots__ = ("amount", "per_ms")
+    json_schema = {
+        "type": "string",
+        "pattern": r"^\d+(\.\d+)?\s*(B|KiB|MiB|GiB|KB|MB|GB) per \d+(\.\d+)?\s*(ms|s|m|h|d)$",
+        "examples": ["10MB per 1h"],
+    }
+
+    def __init__(self, amount: int, per_ms: int) -> None:
+        self.amount = Bytes(amount)
+        self.per_ms = Ms(per_ms)
+        self._key = (int(amount), int(per_ms))
+
+    @classmethod
+    def parse(cls, text: object) -> Self:
+        """Read a flow. Raises ValueError with a sentence that says what was expected."""
+        if isinstance(text, cls):
+            return text
+        amount, word, per = text.partition(" per ") if isinstance(text, str) else ("", "", "")
+        if not word:
+            raise ValueError(f"expected a size per time, like 10MB per 1h, got {text!r}")
+        per_ms = Ms.parse(per)
+        if per_ms <= 0:
+            raise ValueError(f"the time of a flow must be longer than nothing, got {text!r}")
+        return cls(Bytes.parse(amount), per_ms)
+
+    @property
+    def per_second(self) -> float:
+        """Bytes in a second."""
+        return self.amount * 1_000 / self.per_ms
+
+    def __str__(self) -> str:
+        return f"{self.amount} per {self.per_ms}"
+
+
 class Under(_Text):
     """An upper bound on a time, written `< 5s` or `<= 5s`."""
 
@@ -167,7 +204,7 @@ class Under(_Text):
         return f"{'<=' if self.inclusive else '<'} {self.limit_ms}"
 
 
-QUANTITIES: tuple[type[Any], ...] = (Ms, Bytes, Percent, Rate, Under)
+QUANTITIES: tuple[type[Any], ...] = (Ms, Bytes, Percent, Rate, Flow, Under)
 
 
 def read_quantity(kind: type, value: object) -> Any:

@@ -307,6 +307,7 @@ class Story:
         _close(lane.stops, event.at_us)
         lane.deaths.append(Death(event.at_us, event.process, event.who.pid, how, event.cause, event.injection))
         said = f"{event.process} ({event.who}) ended by {how}: {_cause(event.cause)}"
+        said += ", which had it run out of memory" if event.oom else ""
         self._tell(event.at_us, said, event.injection, trouble=event.cause in ("own", "oom"))
 
     def _appeared(self, event: j.ChildAppeared) -> None:

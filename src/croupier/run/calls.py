@@ -24,8 +24,8 @@ from ..model.errors import ExperimentError, Refused
 from ..model.experiment import Experiment
 from ..model.faults.combined import single
 from ..model.faults.syscall import Syscall
-from ..model.plan import Injection, OnSyscall, Plan
-from ..model.target import Identity, Selector
+from ..model.plan import Injection, OnSyscall, Plan, processes_hit
+from ..model.target import Identity
 from ..system import call_rules, procs
 from ..system.clock import now_us
 from ..trace import CONNECTING, GO, MUTATING, READING, SENDING, Call, lacks
@@ -93,16 +93,8 @@ class _Held:
 
 def watched_processes(plan: Plan, experiment: Experiment, recorded: Iterable[str] = ()) -> frozenset[str]:
     """The processes whose calls must be watched in this round."""
-    wanted = set(recorded)
-    for injection in plan.injections:
-        if isinstance(injection.trigger, OnSyscall):
-            wanted.add(injection.trigger.process)
-        parts = injection.fault.parts or (injection,)
-        for part in parts:
-            target: Selector = getattr(part, "target", None) or injection.target
-            if isinstance(part.fault, Syscall):
-                # A target that is not told by its name may turn out to be anybody's.
-                wanted |= {target.process} if target.process else set(experiment.processes)
+    wanted = {*recorded, *processes_hit(plan, Syscall, experiment.processes)}
+    wanted |= {one.trigger.process for one in plan.injections if isinstance(one.trigger, OnSyscall)}
     return frozenset(wanted & set(experiment.processes))
 
 

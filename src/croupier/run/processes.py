@@ -10,13 +10,15 @@ from dataclasses import dataclass, field
 from ..collect import cores
 from ..collect.ledger import AckLedger
 from ..collect.logs import LogSink
+from ..inject.gc_pressure import hooked
 from ..model import course as c
 from ..model import journal as j
 from ..model import supervision as s
 from ..model.choice import ChoiceStream
 from ..model.errors import TargetError
 from ..model.experiment import ProcessSpec, Readiness, Workload
-from ..model.plan import OnLog
+from ..model.faults.collector import GcPressure
+from ..model.plan import OnLog, processes_hit
 from ..model.probe import Heartbeat, Reading
 from ..model.target import Identity
 from ..supervise.keeper import Exited
@@ -140,12 +142,22 @@ class Processes:
         one.began_us = now_us()
         floor.view.starting(name, spec)
         try:
-            who = self._start(name, spec.command, with_env(floor.env, {**heartbeat, **spec.env}), spec.cwd)
+            who = self._start(name, spec.command, self._env(name, {**heartbeat, **spec.env}), spec.cwd)
         except TargetError as problem:
             self._step(name, s.SpawnFailed(reason=floor.redactor.clean(problem.message)))
             return
         floor.record(j.ProcessStarted(process=name, who=who, attempt=attempt))
         self._step(name, s.Spawned(who=who))
+
+    def _env(self, name: str, own: Mapping[str, str]) -> dict[str, str]:
+        """The environment of a process; with what it needs to hear of collections, where the plan has some for it."""
+        floor = self._floor
+        env = with_env(floor.env, own)
+        if name not in processes_hit(floor.plan, GcPressure, floor.experiment.processes):
+            return env
+        place = floor.run.artifacts / "collections"
+        place.mkdir(exist_ok=True)
+        return hooked(env, place)
 
     def _start(self, name: str, argv: tuple[str, ...], env: Mapping[str, str], cwd: str) -> Identity:
         floor = self._floor
@@ -285,7 +297,8 @@ class Processes:
     def _died(self, name: str, one: Running, message: Exited) -> None:
         if self._forked_away(name, one, message):
             return
-        number = self._watch.injury(message.who)
+        starved = self._watch.starved(message.who) if message.oom else 0
+        number = self._watch.injury(message.who) or starved
         cause: j.Cause = (
             "asked" if self._is_asked(one, message.who) else "injected" if number else "oom" if message.oom else "own"
         )
@@ -298,6 +311,7 @@ class Processes:
                 signal=message.signal,
                 core=message.core,
                 injection=number,
+                oom=bool(starved),
             )
         )
         if message.core:

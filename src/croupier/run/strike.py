@@ -44,6 +44,8 @@ class Strike:
         self.reachable_below: set[Identity] = set()
         """Who was found below a target, and may be disturbed with it."""
         self.healing = False
+        self.concluded = False
+        """It has been carried out; what it holds may be over before."""
         self.env: Mapping[str, str] = floor.env
         self.cwd = str(floor.base)
         self._floor = floor
@@ -139,6 +141,11 @@ class Strike:
         """The nth part of a combination, from 0."""
         return self._parts[nth]
 
+    @property
+    def end_us(self) -> int:
+        """When the last part of a combination is over."""
+        return max(one.end_us for one in self._parts)
+
     def let_go(self, key: str) -> None:
         """A record was undone before the strike is over."""
         with self._hands:
@@ -180,6 +187,14 @@ class PartOfStrike:
         self._floor = floor
         self._nth = nth
         self._records: dict[str, UndoRecord] = {}
+        self._done_us = 0
+
+    @property
+    def end_us(self) -> int:
+        """When it is over, on the monotonic clock: it lasts from when it was carried out. 0 where it holds nothing."""
+        lasting_us = self.permit.injection.fault.lasting_ms * 1_000
+        latest = max((one.deadline_us for one in tuple(self._records.values())), default=0)
+        return min(latest, self._done_us + lasting_us)
 
     @property
     def halted(self) -> bool:
@@ -188,18 +203,19 @@ class PartOfStrike:
 
     def inject(self) -> Outcome:
         """Carry it out."""
-        return guarded(
+        outcome = guarded(
             lambda: self._floor.host.inject(self.permit, self),
             lambda problem: Outcome(result="unsure", detail=f"the injector failed: {problem}"),
         )()
+        self._done_us = now_us()
+        return outcome
 
     def hold(self) -> None:
         """Keep it up until its own time is over."""
         if not self._records:
             return
         guarded(lambda: self._floor.host.hold(self.permit, self), lambda problem: None)()
-        end_us = max(one.deadline_us for one in self._records.values())
-        self.wait(max(0, end_us - now_us()) / 1_000)
+        self.wait(max(0, self.end_us - now_us()) / 1_000)
 
     def heal(self) -> list[Healing]:
         """Undo what it left."""

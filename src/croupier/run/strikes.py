@@ -149,7 +149,7 @@ class Strikes:
                 rehearsed=rehearsed,
             )
         )
-        holds = bool(strike.records)
+        holds = strike.concluded = bool(strike.records)
         self._watch.struck(strike.permit, outcome, holds=holds)
         if holds:
             self._set_end(strike, _end_us(strike) if outcome.result == "landed" else now_us())
@@ -202,7 +202,7 @@ class Strikes:
         strike.halt()
         if strike.timer is not None:
             strike.timer.cancel()
-        if not strike.records:
+        if not strike.records and not strike.concluded:
             # It has not changed anything that needs undoing yet; when it concludes we shall know.
             return
         strike.healing = True
@@ -282,5 +282,5 @@ def _end_us(strike: Strike) -> int:
     The deadline of the first record counts as well, however long the others took: after it the guardian heals.
     """
     if strike.permit.parts:
-        return max(one.deadline_us for one in strike.records)
+        return strike.end_us
     return now_us() + strike.permit.injection.fault.lasting_ms * 1000

@@ -34,6 +34,8 @@ STEADY_PAUSE_MS = 100
 UNDECIDED_MS = 1_000
 DYING_MS = 30_000
 """How long after it was told to end a process that dies is taken to have died of that."""
+HEARD_MS = 1_000
+"""So soon a death is heard of."""
 
 
 @dataclass(kw_only=True)
@@ -104,6 +106,7 @@ class Watch:
         self._census: Census = ()
         self._names = Names()
         self._aims: dict[Identity, Aim] = {}
+        self._starving: dict[Identity, int] = {}
         self._on_decided: list[Callable[[], None]] = []
         self._at_work: set[int] = set()
         self._on_quiet: Callable[[], None] | None = None
@@ -283,6 +286,13 @@ class Watch:
             return 0
         return aim.injection
 
+    def starved(self, who: Identity) -> int:
+        """The injection that lets this process run out of memory now, 0 for none."""
+        return self._starving.get(who, 0)
+
+    def _feed(self, number: int) -> None:
+        self._starving = {who: one for who, one in self._starving.items() if one != number}
+
     def undecided(self, who: Identity) -> bool:
         """Whether an injection is at work on this process, and has not reached it yet: it may go by itself."""
         aim = self._aims.get(who)
@@ -303,6 +313,9 @@ class Watch:
     ) -> None:
         """Remember whom the injection is aimed at, before it is: the death may be heard of before the outcome."""
         self._at_work.add(number)
+        for part in permit.parts or (permit,):
+            if part.injection.fault.runs_out:
+                self._starving |= {one.identity: number for one in part.targets}
         for one in permit.targets:
             self._before[one.role] = self._expected_children(one.role)
             if lasting:
@@ -336,6 +349,7 @@ class Watch:
                 aim.until_us = now_us() + (0 if lives_on else DYING_MS * 1000)
         self._decided()
         if outcome.result == "missed":
+            self._feed(permit.injection.number)
             return
         for role in sorted({one.role for one in permit.targets if one.role}):
             targets = [one for one in permit.targets if one.role == role]
@@ -368,6 +382,8 @@ class Watch:
 
     def healed(self, number: int) -> None:
         """A fault that lasted was undone: the time of its recovery counts from here."""
+        # A death just before may be heard of only now.
+        self._floor.loop.after(HEARD_MS, lambda: self._feed(number))
         for one in self._disturbed:
             if one.injection == number:
                 one.holding, one.since_us, one.probe_ok_us = False, now_us(), None

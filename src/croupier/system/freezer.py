@@ -2,7 +2,7 @@
 
 Nobody but whoever is put into the cell stands still. Both versions of cgroups, whichever the target can be reached
 through; the unified hierarchy (v2) first. A cell is told by its paths alone, so that it can be undone from data. Cells
-of another controller are made, and taken away, in the same way (`system/quota.py`).
+of another controller are made, and taken away, in the same way (`quota.py`, `tasks.py`, `memory.py` beside this).
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ _PREFIX = "croupier-"
 _PACE_S = 0.002
 
 Version = Literal[1, 2]
+_VERSIONS: tuple[Version, ...] = (2, 1)
 
 
 class Cell(NamedTuple):
@@ -42,13 +43,36 @@ def lacking() -> str:
     return "no cgroup with a freezer may be written by this user (run as root, or in a delegated cgroup)"
 
 
-def cell_for(pid: int, name: str, versions: Iterable[Version] = (2, 1), controller: str = "freezer") -> Cell | None:
+def cell_for(pid: int, name: str, versions: Iterable[Version] = _VERSIONS, controller: str = "freezer") -> Cell | None:
     """The cell that `pid` would be put into; nothing is made yet. None where its cgroup cannot be reached."""
     for version in versions:
         home = _home(pid, version, controller)
         if home and os.access(home, os.W_OK):
             return Cell(version, str(Path(home) / f"{_PREFIX}{name}"), home)
     return None
+
+
+def cell_with(pid: int, name: str, controller: str, knob: str) -> Cell | None:
+    """The cell that `pid` would be put into, where it has a controller, with the file `knob` in v1; else None."""
+    for version in _VERSIONS:
+        cell = cell_for(pid, name, (version,), controller)
+        if cell is not None and _is_controlled(cell, controller, knob):
+            return cell
+    return None
+
+
+def _is_controlled(cell: Cell, controller: str, knob: str) -> bool:
+    if cell.version == 1:
+        return (Path(cell.home) / knob).exists()
+    # Below a cgroup of v2 that has processes of its own, controllers are there only if somebody delegated them so.
+    return controller in _text(Path(cell.home) / "cgroup.subtree_control").split()
+
+
+def no_cell_with(controller: str, knob: str, what: str) -> str:
+    """What is lacking where nobody can be put into a cell with this controller, in a sentence; "" if nothing."""
+    if cell_with(os.getpid(), "look", controller, knob) is None:
+        return f"no cgroup with {what} may be written by this user (run as root, or in a delegated cgroup)"
+    return ""
 
 
 def is_frozen(cgroup: str, version: Version) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import sys
 from pathlib import Path
@@ -28,6 +29,15 @@ def read(who: Identity, name: str) -> tuple[int, int] | None:
     try:
         found = resource.prlimit(who.pid, NAMES[name])
     except (ProcessLookupError, PermissionError):
+        return None
+    return found if procs.alive(who) else None
+
+
+def open_files(who: Identity) -> frozenset[int] | None:
+    """The file descriptors that exactly this process has open (proc_pid_fd(5)); None where that cannot be seen."""
+    try:
+        found = frozenset(int(name) for name in os.listdir(f"/proc/{who.pid}/fd"))  # noqa: PTH208 - names only
+    except OSError:
         return None
     return found if procs.alive(who) else None
 

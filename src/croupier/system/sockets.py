@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from . import procs
@@ -50,18 +50,33 @@ def tcp_inodes() -> tuple[dict[tuple[int, int], str], dict[int, set[str]]]:
     """Every TCP socket: local and remote port to the inode where it is connected, port to the inodes that listen."""
     connected: dict[tuple[int, int], str] = {}
     listening: dict[int, set[str]] = {}
-    for table in ("tcp", "tcp6"):
+    for part in _table("tcp"):
+        local, remote = map(_number, part[1:3])
+        if part[3] == _LISTEN:
+            listening.setdefault(local, set()).add(part[9])
+        elif part[3] == _ESTABLISHED:
+            connected[local, remote] = part[9]
+    return connected, listening
+
+
+def holders(protocol: str, port: int) -> set[str]:
+    """The inodes of the sockets that have a port of ours: those that listen on it, or with UDP are bound to it."""
+    if protocol == "tcp":
+        return tcp_inodes()[1].get(port, set())
+    return {part[9] for part in _table("udp") if _number(part[1]) == port}
+
+
+def _table(protocol: str) -> Iterator[list[str]]:
+    """The lines of /proc/net for a protocol, of both versions of IP, as words."""
+    for table in (protocol, f"{protocol}6"):
         try:
-            lines = Path(f"/proc/net/{table}").read_text().splitlines()[1:]
+            yield from (line.split() for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:])
         except OSError:
             continue
-        for part in map(str.split, lines):
-            local, remote = (int(one.rpartition(":")[2], 16) for one in part[1:3])
-            if part[3] == _LISTEN:
-                listening.setdefault(local, set()).add(part[9])
-            elif part[3] == _ESTABLISHED:
-                connected[local, remote] = part[9]
-    return connected, listening
+
+
+def _number(address: str) -> int:
+    return int(address.rpartition(":")[2], 16)
 
 
 def peer(one: socket.socket) -> tuple[int, int]:

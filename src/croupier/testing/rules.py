@@ -41,7 +41,7 @@ FAULT_RULES: dict[str, Rule] = {
         Rule(
             "survives-a-plan",
             "The options come back the same from a stored plan, or a replay would do something else.",
-            "Use plain types and the quantities of croupier.model.units (Ms, Bytes, Percent, Rate, Under) for fields.",
+            "Use plain types and the quantities of croupier.model.units (Ms, Bytes, Percent, Rate, Flow, Under).",
         ),
         Rule(
             "says-what-is-lacking",

@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 from ..fault import Fault, Kill, Suspend
+from .collector import GcPressure
 from .combined import Sequence, Together
 from .cpu import StarveCpu
 from .database import LockDatabase
 from .disk import Corrupt, CorruptCache, FillDisk
-from .limits import Limit
+from .limits import ExhaustFds, ForkStorm, Limit
+from .memory import StarveMemory
 from .network import DelayQueries, Mutate, Network
+from .ports import OccupyPort
 from .syscall import Syscall
 
 FAULTS: tuple[type[Fault], ...] = (
     Kill,
     Suspend,
     StarveCpu,
+    StarveMemory,
+    GcPressure,
     Limit,
+    ExhaustFds,
+    ForkStorm,
     FillDisk,
     Corrupt,
     CorruptCache,
@@ -23,6 +30,7 @@ FAULTS: tuple[type[Fault], ...] = (
     Network,
     DelayQueries,
     LockDatabase,
+    OccupyPort,
     Mutate,
     Together,
     Sequence,

@@ -13,6 +13,26 @@ from ..units import Bytes, Ms
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 30)]
 
 
+class ExhaustFds(Fault, Noun, tag="exhaust_fds", tag_field="fault", frozen=True, kw_only=True):
+    """Leave a process only so many free file descriptors, for a while: its next open(2), socket(2), accept(2) fails.
+
+    Its soft limit of open files is put just above what it has open, so that whatever comes next fails with EMFILE. What
+    it closes meanwhile it can open again. Children that it starts inherit the limit, and get the old one back with it.
+    """
+
+    kind: ClassVar[str] = "exhaust_fds"
+
+    for_ms: Ms = msgspec.field(name="for")
+    """From the exhaustion to the healing."""
+    leave: Count = 0
+    """How many descriptors stay free."""
+
+    @property
+    def lasting_ms(self) -> int:
+        """How long there are none, in ms."""
+        return self.for_ms
+
+
 class Limit(Fault, Noun, tag="limit", tag_field="fault", frozen=True, kw_only=True):
     """Lower what a running process may use, for a while: open files, processes, file size, memory, core dumps.
 
@@ -51,3 +71,25 @@ class Limit(Fault, Noun, tag="limit", tag_field="fault", frozen=True, kw_only=Tr
             "CORE": self.core_bytes,
         }  # fmt: skip
         return {name: int(value) for name, value in every.items() if value is not None}
+
+
+class ForkStorm(Fault, Noun, tag="fork_storm", tag_field="fault", frozen=True, kw_only=True):
+    """Use up the processes that a target may start, for a while, by a storm of our own: its fork(2) fails with EAGAIN.
+
+    The target, with all below it, is put into a cgroup with room for `processes` more than it has now (threads count),
+    and helpers of ours fill that room. What it gives up meanwhile is filled as well. Nobody outside runs short.
+    """
+
+    kind: ClassVar[str] = "fork_storm"
+
+    for_ms: Ms = msgspec.field(name="for")
+    """From the storm to the healing."""
+    processes: Annotated[int, msgspec.Meta(ge=2, le=256)] = 32
+    """How many processes the storm makes at first."""
+    leave: Count = 0
+    """How many processes or threads stay free to the target."""
+
+    @property
+    def lasting_ms(self) -> int:
+        """How long it lasts, in ms."""
+        return self.for_ms
