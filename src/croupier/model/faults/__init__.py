@@ -5,7 +5,7 @@ from __future__ import annotations
 from ..fault import Fault, Kill, Suspend
 from .combined import Sequence, Together
 from .cpu import StarveCpu
-from .database import LockDatabase
+from .database import DropConnections, LockDatabase
 from .disk import Corrupt, CorruptCache, FillDisk
 from .limits import Limit
 from .network import DelayQueries, Mutate, Network
@@ -23,6 +23,7 @@ FAULTS: tuple[type[Fault], ...] = (
     Network,
     DelayQueries,
     LockDatabase,
+    DropConnections,
     Mutate,
     Together,
     Sequence,
