@@ -25,7 +25,7 @@ from ..model.experiment import Experiment
 from ..model.faults.combined import single
 from ..model.faults.syscall import Syscall
 from ..model.plan import Injection, OnSyscall, Plan
-from ..model.target import Identity, Selector
+from ..model.target import Identity
 from ..system import call_rules, procs
 from ..system.clock import now_us
 from ..trace import CONNECTING, GO, MUTATING, READING, SENDING, Call, lacks
@@ -37,6 +37,7 @@ from ..trace.listener import Listener
 from ..trace.perform import CAN_BE_CUT, can_be_cut
 from ..trace.table import REFUSED, machine
 from .floor import Floor
+from .prepare import aims
 
 HELD_MS = 5_000
 """How long a call stands still for an injection at the most, beside what that needs for itself."""
@@ -94,15 +95,8 @@ class _Held:
 def watched_processes(plan: Plan, experiment: Experiment, recorded: Iterable[str] = ()) -> frozenset[str]:
     """The processes whose calls must be watched in this round."""
     wanted = set(recorded)
-    for injection in plan.injections:
-        if isinstance(injection.trigger, OnSyscall):
-            wanted.add(injection.trigger.process)
-        parts = injection.fault.parts or (injection,)
-        for part in parts:
-            target: Selector = getattr(part, "target", None) or injection.target
-            if isinstance(part.fault, Syscall):
-                # A target that is not told by its name may turn out to be anybody's.
-                wanted |= {target.process} if target.process else set(experiment.processes)
+    wanted |= {one.trigger.process for one in plan.injections if isinstance(one.trigger, OnSyscall)}
+    wanted |= {name for fault, names in aims(plan, experiment) if isinstance(fault, Syscall) for name in names}
     return frozenset(wanted & set(experiment.processes))
 
 

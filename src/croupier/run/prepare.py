@@ -18,9 +18,11 @@ from ..collect.redact import Redactor, environment_digest
 from ..model import journal as j
 from ..model.errors import ExperimentError, Refused
 from ..model.experiment import Bindings, Experiment, references
+from ..model.fault import Fault
 from ..model.faults.combined import single
 from ..model.noun import Noun
 from ..model.plan import Plan, digest, plan_json
+from ..model.target import Selector
 from ..registry import Catalogue
 from ..store import RunDir
 from ..system import procs
@@ -50,6 +52,16 @@ def refuse_what_cannot_be(plan: Plan, catalogue: Catalogue) -> None:
         lacking = catalogue.injector(fault.kind).lacking(fault)
         if lacking:
             raise Refused(f"{fault} cannot be done here: {lacking}", hint="`croupier doctor` says what is missing")
+
+
+def aims(plan: Plan, experiment: Experiment) -> Iterator[tuple[Fault, frozenset[str]]]:
+    """Every fault that is carried out, parts of combinations as well, and the processes that it may hit."""
+    every = frozenset(experiment.processes)
+    for injection in plan.injections:
+        for part in injection.fault.parts or (injection,):
+            target: Selector = getattr(part, "target", None) or injection.target
+            # A target that is not told by its name may turn out to be anybody's.
+            yield part.fault, every & {target.process} if target.process else every
 
 
 def pick_bindings(experiment: Experiment, run: RunDir, seed: int) -> Bindings:

@@ -140,7 +140,10 @@ class Processes:
         one.began_us = now_us()
         floor.view.starting(name, spec)
         try:
-            who = self._start(name, spec.command, with_env(floor.env, {**heartbeat, **spec.env}), spec.cwd)
+            env: Mapping[str, str] = with_env(floor.env, {**heartbeat, **spec.env})
+            if floor.clocks:
+                env = floor.clocks.environment(name, env)
+            who = self._start(name, spec.command, env, spec.cwd)
         except TargetError as problem:
             self._step(name, s.SpawnFailed(reason=floor.redactor.clean(problem.message)))
             return

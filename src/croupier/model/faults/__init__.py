@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..fault import Fault, Kill, Suspend
+from .clock import Clock
 from .combined import Sequence, Together
 from .cpu import StarveCpu
 from .database import DropConnections, LockDatabase
@@ -16,6 +17,7 @@ FAULTS: tuple[type[Fault], ...] = (
     Suspend,
     StarveCpu,
     Limit,
+    Clock,
     FillDisk,
     Corrupt,
     CorruptCache,
