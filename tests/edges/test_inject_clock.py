@@ -111,7 +111,8 @@ def test_it_keeps_every_rule_of_a_fault(folder):
 
 
 @pytest.mark.parametrize(
-    ("options", "off"), [({"ahead_ms": HOUR}, 3_600), ({"behind_ms": HOUR}, -3_600), ({"ahead_ms": Ms(86_400_000)}, 86_400)]
+    ("options", "off"),
+    [({"ahead_ms": HOUR}, 3_600), ({"behind_ms": HOUR}, -3_600), ({"ahead_ms": Ms(86_400_000)}, 86_400)],
 )
 def test_a_clock_is_off_for_the_process_and_its_children_and_right_again(folder, options, off):
     with telling(a_clock(folder)) as one:
@@ -210,7 +211,9 @@ def test_a_static_program_is_missed(folder, tmp_path):
 def test_a_child_shares_the_clock_of_who_started_it_and_is_missed(folder):
     forks = "import subprocess\nprint(subprocess.Popen(['sleep', '300']).pid, flush=True)\ninput()"
     env = a_clock(folder).environment(os.environ)
-    with subprocess.Popen([sys.executable, "-S", "-c", forks], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as one:
+    with subprocess.Popen(
+        [sys.executable, "-S", "-c", forks], env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as one:
         child = identity(int(one.stdout.readline()))
         try:
             outcome, act = spoilt(child, ahead_ms=HOUR)

@@ -10,7 +10,7 @@ from .database import DropConnections, LockDatabase
 from .disk import Corrupt, CorruptCache, FillDisk
 from .limits import Limit
 from .network import DelayQueries, Mutate, Network
-from .syscall import Syscall
+from .syscall import SlowIo, Syscall
 
 FAULTS: tuple[type[Fault], ...] = (
     Kill,
@@ -22,6 +22,7 @@ FAULTS: tuple[type[Fault], ...] = (
     Corrupt,
     CorruptCache,
     Syscall,
+    SlowIo,
     Network,
     DelayQueries,
     LockDatabase,
