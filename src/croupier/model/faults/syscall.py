@@ -83,7 +83,7 @@ class SlowIo(Fault, Noun, tag="slow_io", tag_field="fault", frozen=True, kw_only
     for_ms: Ms = msgspec.field(name="for")
     """For how long."""
     of: InputOutput | tuple[InputOutput, ...] = ("read", "write", "sync")
-    """What is slow."""
+    """What is slow: all three by default."""
     path: str = ""
     """A glob over the path of the file, or over its last part; every file by default."""
     bandwidth_bytes: Bytes = msgspec.field(name="bandwidth", default=Bytes(0))
