@@ -49,13 +49,13 @@ def naming(record: UndoRecord, *started: Identity) -> UndoRecord:
     return msgspec.structs.replace(record, data={**record.data, _WHO: listed})
 
 
-def start(record: UndoRecord, argv: Sequence[str], act: Act) -> Identity:
-    """Start a helper for a record that is intended, and name it there.
+def start(record: UndoRecord, argv: Sequence[str], act: Act, env: Mapping[str, str] | None = None) -> Identity:
+    """Start a helper for a record that is intended, and name it there. `env` is set beside its environment.
 
     Raises TargetError where it cannot be started, or the round is halted first.
     """
     try:
-        who = act.start(record.key, argv)
+        who = act.start(record.key, argv, env)
         act.intend(naming(record, who))
     except HarnessError:
         if act.halted:

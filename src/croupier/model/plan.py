@@ -6,7 +6,7 @@ carries a `lot`, the number by which its target will be chosen among those that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from typing import Final
 
@@ -104,17 +104,19 @@ class Plan(Noun, frozen=True, kw_only=True):
     """The round ends when the workload has ended by itself."""
 
 
-def processes_hit(plan: Plan, by: type[Fault], processes: Iterable[str]) -> frozenset[str]:
-    """Those of the processes that a fault of this class may hit, alone or as a part."""
-    known = frozenset(processes)
-    hit: set[str] = set()
+def aims(plan: Plan, processes: Iterable[str]) -> Iterator[tuple[Fault, frozenset[str]]]:
+    """Every fault that is carried out, parts of combinations as well, and those of the processes that it may hit."""
+    every = frozenset(processes)
     for injection in plan.injections:
         for part in injection.fault.parts or (injection,):
-            if isinstance(part.fault, by):
-                target: Selector = getattr(part, "target", None) or injection.target
-                # A target that is not told by its name may turn out to be anybody's.
-                hit |= {target.process} if target.process else known
-    return frozenset(hit & known)
+            target: Selector = getattr(part, "target", None) or injection.target
+            # A target that is not told by its name may turn out to be anybody's.
+            yield part.fault, every & {target.process} if target.process else every
+
+
+def processes_hit(plan: Plan, by: type[Fault] | tuple[type[Fault], ...], processes: Iterable[str]) -> frozenset[str]:
+    """Those of the processes that a fault of such a class may hit, alone or as a part."""
+    return frozenset(name for fault, names in aims(plan, processes) if isinstance(fault, by) for name in names)
 
 
 def draw_plan(experiment: Experiment, seed: int) -> Plan:

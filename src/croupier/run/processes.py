@@ -149,10 +149,12 @@ class Processes:
         floor.record(j.ProcessStarted(process=name, who=who, attempt=attempt))
         self._step(name, s.Spawned(who=who))
 
-    def _env(self, name: str, own: Mapping[str, str]) -> dict[str, str]:
-        """The environment of a process; with what it needs to hear of collections, where the plan has some for it."""
+    def _env(self, name: str, own: Mapping[str, str]) -> Mapping[str, str]:
+        """The environment of a process; with a clock of its own, and what it needs to hear of collections, where the plan has such for it."""
         floor = self._floor
-        env = with_env(floor.env, own)
+        env: Mapping[str, str] = with_env(floor.env, own)
+        if floor.clocks:
+            env = floor.clocks.environment(name, env)
         if name not in processes_hit(floor.plan, GcPressure, floor.experiment.processes):
             return env
         place = floor.run.artifacts / "collections"

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from . import freezer, kernel, relay
+from . import clocks, freezer, kernel, relay
 
 
 class Ability(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +36,7 @@ def abilities() -> tuple[Ability, ...]:
         _subreaper(),
         _freezer(),
         _proxies(),
+        _clocks(),
         _cores(),
         _tool("gdb", "back-traces of core dumps", "the dump is kept, without a back-trace", "apt-get install gdb"),
         _tool(
@@ -116,6 +117,20 @@ def _proxies() -> Ability:
         detail=lacking or "connections can be hurt without a privilege",
         without="no `proxies`, and no `network`, `delay_queries` or `mutate`",
         get="run croupier on Linux, where Unix sockets are not forbidden to it",
+    )
+
+
+def _clocks() -> Ability:
+    shim, packaged = clocks.lacking("shim"), clocks.lacking("libfaketime")
+    here: Literal["yes", "partly", "no"] = "yes"
+    if shim:
+        here = "no" if packaged else "partly" if clocks.spoils_sleeps() else "yes"
+    return Ability(
+        name="clocks of processes",
+        here=here,
+        detail=f"{shim}; {packaged or 'libfaketime is there'}" if shim else "by a shim that is compiled for the round",
+        without="no `clock`" if here == "no" else "`clock` is refused without `monotonic: true`",
+        get="apt-get install gcc libc6-dev, or libfaketime",
     )
 
 

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from ..fault import Fault, Kill, Suspend
+from .clock import Clock
 from .collector import GcPressure
 from .combined import Sequence, Together
 from .cpu import StarveCpu
-from .database import LockDatabase
+from .database import DropConnections, LockDatabase
 from .disk import Corrupt, CorruptCache, FillDisk
 from .limits import ExhaustFds, ForkStorm, Limit
 from .memory import StarveMemory
 from .network import DelayQueries, Mutate, Network
 from .ports import OccupyPort
-from .syscall import Syscall
+from .syscall import SlowIo, Syscall
 
 FAULTS: tuple[type[Fault], ...] = (
     Kill,
@@ -23,14 +24,17 @@ FAULTS: tuple[type[Fault], ...] = (
     Limit,
     ExhaustFds,
     ForkStorm,
+    Clock,
     FillDisk,
     Corrupt,
     CorruptCache,
     Syscall,
+    SlowIo,
     Network,
     DelayQueries,
     LockDatabase,
     OccupyPort,
+    DropConnections,
     Mutate,
     Together,
     Sequence,
