@@ -98,7 +98,7 @@ class Plan(Noun, frozen=True, kw_only=True):
     """From the steady state to the end of the round; triggers that have not come by then never fire."""
     injections: tuple[Injection, ...]
     ends_when_done: bool = False
-    """There is no schedule, and something waits for what the program does, or for another injection: the round ends with
+    """There is no schedule, and something waits for what the program does or for another injection: the round ends with
     the last injection, and after `lasts_ms` at the latest."""
     ends_with_workload: bool = False
     """The round ends when the workload has ended by itself."""
