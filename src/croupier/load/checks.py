@@ -450,6 +450,8 @@ def _check_mentions(reading: Reading, root: Node) -> None:
                     _check_name(reading, found, name, "process", started)
             case OnProxy(proxy=name):
                 _check_name(reading, found, name, "proxy", _names(root, "proxies"), what="proxy")
+            case Log(process="workload") | LogTrigger(process="workload") if root.child("workload") is not None:
+                pass
             case Log(process=name) | LogTrigger(process=name):
                 if name in attached and name not in started:
                     hint = "only the output of what stands under processes is read"

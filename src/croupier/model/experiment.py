@@ -112,7 +112,7 @@ class LogTrigger(Noun, frozen=True, kw_only=True):
     """A process prints a line that matches; `nth` counts matches from 1."""
 
     process: str
-    """Who prints it; a name under `processes`."""
+    """Who prints it; a name under `processes`, or `workload`."""
     match: str
     """A regular expression (Python's), searched in each line."""
     nth: Annotated[int, msgspec.Meta(ge=1)] = 1

@@ -98,8 +98,8 @@ class Plan(Noun, frozen=True, kw_only=True):
     """From the steady state to the end of the round; triggers that have not come by then never fire."""
     injections: tuple[Injection, ...]
     ends_when_done: bool = False
-    """There is no schedule, and something waits for what the program does: the round ends with the last injection, and
-    after `lasts_ms` at the latest."""
+    """There is no schedule, and something waits for what the program does or for another injection: the round ends with
+    the last injection, and after `lasts_ms` at the latest."""
     ends_with_workload: bool = False
     """The round ends when the workload has ended by itself."""
 
@@ -255,15 +255,21 @@ def _lasts_ms(experiment: Experiment, injections: tuple[Injection, ...]) -> int:
             if trigger.injection in known:
                 known[follower] = known[trigger.injection] + trigger.plus_ms
     ends = [known[one.number] + _takes_ms(one.fault) for one in injections if one.number in known]
-    floor = int(experiment.schedule.for_ms) if experiment.schedule else 0
-    if _waits(injections) and not floor:
-        floor = 60_000
-    return max([floor, *(end + 1 for end in ends)])
+    last = max((end + 1 for end in ends), default=0)
+    if experiment.schedule:
+        return max(int(experiment.schedule.for_ms), last)
+    if any(isinstance(one.trigger, OnLog | OnSyscall) for one in injections):
+        return max(60_000, last)
+    return last + LATE_MS if _waits(injections) else last
+
+
+LATE_MS = 10_000
+"""An injection that takes its time moves those that wait for it; so much is allowed for."""
 
 
 def _waits(injections: tuple[Injection, ...]) -> bool:
-    """Whether anything waits for what the program does."""
-    return any(isinstance(one.trigger, OnLog | OnSyscall) for one in injections)
+    """Whether anything waits for what the program does, or for another injection."""
+    return any(not isinstance(one.trigger, At) for one in injections)
 
 
 def _takes_ms(fault: Fault) -> int:

@@ -150,7 +150,7 @@ class Processes:
         self._step(name, s.Spawned(who=who))
 
     def _env(self, name: str, own: Mapping[str, str]) -> Mapping[str, str]:
-        """The environment of a process; with a clock of its own, and what it needs to hear of collections, where the plan has such for it."""
+        """The environment of a process: with a clock of its own, and a hook for collections, where wanted."""
         floor = self._floor
         env: Mapping[str, str] = with_env(floor.env, own)
         if floor.clocks:
