@@ -45,10 +45,12 @@ class Commands:
         cwd: str,
         within_ms: float,
         keep_bytes: int = KEEP_BYTES,
+        network: str = "",
     ) -> Finished:
         """Run an argument list (never a shell) and wait for it, at most `within_ms`, or until `close`.
 
-        Then its whole tree is killed. Never raises for what the command does, or for one that cannot be started.
+        Then its whole tree is killed. `network` is the path of a network namespace to run in. Never raises for what the
+        command does, or for one that cannot be started.
         """
         began = time.monotonic()
         with self._lock:
@@ -56,7 +58,7 @@ class Commands:
                 return Finished(failed=_REFUSED)
             self._waiting += 1
         try:
-            return self._run(argv, env, cwd, began, began + within_ms / 1_000, keep_bytes)
+            return self._run(argv, env, cwd, began, began + within_ms / 1_000, keep_bytes, network)
         finally:
             with self._lock:
                 self._waiting -= 1
@@ -78,7 +80,14 @@ class Commands:
             self._stop_read = -1
 
     def _run(
-        self, argv: Sequence[str], env: Mapping[str, str], cwd: str, began: float, end: float, keep_bytes: int
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        cwd: str,
+        began: float,
+        end: float,
+        keep_bytes: int,
+        network: str,
     ) -> Finished:
         name = f"command-{next(self._numbers)}"
         told: list[Exited] = []
@@ -91,7 +100,9 @@ class Commands:
         reader, writer = os.pipe2(os.O_CLOEXEC)
         try:
             try:
-                who = self._keeper.spawn_command(name, argv, env=env, cwd=cwd, output=writer, ended=ended)
+                who = self._keeper.spawn_command(
+                    name, argv, env=env, cwd=cwd, output=writer, ended=ended, network=network
+                )
             except (CroupierError, ValueError) as problem:
                 # ValueError: what cannot be encoded, as a lone surrogate.
                 return Finished(failed=getattr(problem, "message", str(problem)), took_ms=_ms_since(began))

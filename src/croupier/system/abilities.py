@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from . import freezer, kernel, relay
+from . import freezer, kernel, networks, relay
 
 
 class Ability(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +36,7 @@ def abilities() -> tuple[Ability, ...]:
         _subreaper(),
         _freezer(),
         _proxies(),
+        _networks(),
         _cores(),
         _tool("gdb", "back-traces of core dumps", "the dump is kept, without a back-trace", "apt-get install gdb"),
         _tool(
@@ -116,6 +117,17 @@ def _proxies() -> Ability:
         detail=lacking or "connections can be hurt without a privilege",
         without="no `proxies`, and no `network`, `delay_queries` or `mutate`",
         get="run croupier on Linux, where Unix sockets are not forbidden to it",
+    )
+
+
+def _networks() -> Ability:
+    lacking = networks.lacking()
+    return Ability(
+        name="networks",
+        here="no" if lacking else "yes",
+        detail=lacking or "processes can live in network namespaces of the round's own",
+        without="no `networks`; `proxies` work",
+        get="run as root, with iproute2 and nftables (apt-get install iproute2 nftables)",
     )
 
 

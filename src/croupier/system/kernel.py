@@ -1,17 +1,19 @@
-"""The two switches of prctl(2) that keep a tree of processes together: subreaper and parent-death signal.
+"""The two switches of prctl(2) that keep a tree of processes together (subreaper, parent-death signal), and setns(2).
 
-Both are Linux's own; elsewhere each answers False, and callers say what is weaker for it.
+All are Linux's own; elsewhere the switches answer False, and callers say what is weaker for it.
 """
 
 from __future__ import annotations
 
 import ctypes
+import os
 import signal
 import sys
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_GET_CHILD_SUBREAPER = 37
+_CLONE_NEWNET = 0x40000000
 
 # Loaded at import: a child between fork and exec must not load libraries.
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -31,6 +33,18 @@ def is_subreaper() -> bool:
 def set_parent_death_signal(number: int = signal.SIGTERM) -> bool:
     """Have the kernel signal this process when the thread that made it ends. An exec keeps it, a fork does not."""
     return _prctl(_PR_SET_PDEATHSIG, number)
+
+
+def enter_network(where: str | int) -> None:
+    """Have this thread be in a network namespace, given as a path or a descriptor; setns(2). Raises OSError."""
+    file = os.open(where, os.O_RDONLY | os.O_CLOEXEC) if isinstance(where, str) else where
+    try:
+        if _libc is None or _libc.setns(file, _CLONE_NEWNET) != 0:
+            code = ctypes.get_errno()
+            raise OSError(code, os.strerror(code), str(where))
+    finally:
+        if isinstance(where, str):
+            os.close(file)
 
 
 def _prctl(option: int, value: int) -> bool:

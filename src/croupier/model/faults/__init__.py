@@ -9,6 +9,7 @@ from .database import LockDatabase
 from .disk import Corrupt, CorruptCache, FillDisk
 from .limits import Limit
 from .network import DelayQueries, Mutate, Network
+from .packets import Packets, Partition
 from .syscall import Syscall
 
 FAULTS: tuple[type[Fault], ...] = (
@@ -24,6 +25,8 @@ FAULTS: tuple[type[Fault], ...] = (
     DelayQueries,
     LockDatabase,
     Mutate,
+    Partition,
+    Packets,
     Together,
     Sequence,
 )
