@@ -14,16 +14,16 @@ import pytest
 from hands import SLEEPS, a_permit, eventually, identity, python, started
 from wired import a_network, may_wire
 
-from croupier.inject import on_wire, packets, partition
-from croupier.model.faults.packets import Packets, Partition
+from croupier.inject import on_wire, packets, partition, saturate
+from croupier.model.faults.packets import Packets, Partition, Saturate
 from croupier.model.probe import Tcp
 from croupier.model.target import Identity
 from croupier.model.units import Bytes, Ms, Percent
 from croupier.observe import READERS
-from croupier.system import networks, packet_rules, shapers
+from croupier.system import networks, packet_rules
 from croupier.testing import FAULT_RULES, FakeWorld, RecordingAct, check_fault
 
-WHY_NOT = packet_rules.lacking() or shapers.lacking()
+WHY_NOT = packet_rules.aside_lacking()
 pytestmark = [may_wire, pytest.mark.skipif(bool(WHY_NOT), reason=WHY_NOT or "packets can be hurt")]
 
 ECHOES = """
@@ -109,7 +109,7 @@ def ring(everybody, tmp_path, monkeypatch):
 def inject(fault, who: Identity):
     permit = a_permit(fault, who)
     act = RecordingAct(permit)
-    injector = {"partition": partition, "packets": packets}[fault.kind].INJECTOR
+    injector = {"partition": partition, "packets": packets, "saturate": saturate}[fault.kind].INJECTOR
     return injector.inject(permit, fault, act), act
 
 
@@ -236,3 +236,36 @@ def test_what_waits_goes_on_when_the_fault_is_over(ring):
     assert on_wire.heal(act.records[0]).verified
     assert child.stdout.readline() == b"hello\n"
     assert time.monotonic() - began < 10
+
+
+def test_a_wire_is_filled_up_to_its_rate_and_no_longer_than_asked(ring):
+    rules = ("says-what-it-is", "example-loads", "survives-a-plan", "says-what-is-lacking", "imports-little",
+             "landed-is-seen", "writes-before-it-acts", "record-is-data", "has-a-deadline", "says-when-it-is-done",
+             "heals-what-it-did")  # fmt: skip
+    fault = Saturate(for_ms=LONG, rate_bytes=Bytes(200_000))
+    assert check_fault(saturate.INJECTOR, fault=fault, spawn=ring.client, observe=is_flooded, only=rules) == rules
+
+
+def is_flooded(pid: int) -> bool:
+    """Whether more comes in than a ping now and then."""
+    before = saturate._arrived(identity(pid))
+    time.sleep(0.1)
+    return saturate._arrived(identity(pid)) - before > 5_000
+
+
+def test_connections_are_filled_where_the_target_listens(ring):
+    db = ring.net.home("db").keeper
+    options = {"how": "connections", "port": 7000, "connections": 4, "source": "two", "rate_bytes": Bytes(100_000)}
+    outcome, act = inject(Saturate(for_ms=LONG, **options), db)
+    assert (outcome.result, "filled from two on 4 connections" in outcome.detail) == ("landed", True), outcome.detail
+    assert saturate.INJECTOR.heal(act.records[0]).verified
+    outcome, act = inject(Saturate(for_ms=LONG, source="nobody", rate_bytes=Bytes(100)), db)
+    assert (outcome.result, act.records) == ("missed", ())
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [({"rate_bytes": Bytes(1 << 30)}, "1B to 100MiB"), ({"rate_bytes": Bytes(1), "size_bytes": Bytes(9_000)}, "1472B")],
+)
+def test_a_flood_out_of_bounds_is_refused_beforehand(options, says):
+    assert says in saturate.INJECTOR.lacking(Saturate(for_ms=LONG, **options))

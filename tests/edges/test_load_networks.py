@@ -47,12 +47,19 @@ def test_everybody_who_lives_in_a_network_has_an_address_there(tmp_path) -> None
     assert bind(experiment.processes["app"].command, bindings.lookup)[1:] == ("198.18.0.3", "198.18.1.0/24")
 
 
+def hurt(fault: str, **options: Any) -> dict[str, Any]:
+    return {"at": "1s", fault: {"for": "1s", **options}, "target": {"process": "app"}}
+
+
 @pytest.mark.parametrize(
     ("more", "said"),
     [
         ({"workload": {"command": ["sleep"], "network": "frnt"}}, "there is no network 'frnt'"),
         ({"steady_state": [{"command": {"run": ["true"], "network": "frnt"}}]}, "there is no network 'frnt'"),
         ({"steady_state": [{"tcp": {"host": "${address.outside}", "port": 1}}]}, "lives in a network"),
+        ({"injections": [hurt("partition", **{"from": ["outsde"]})]}, "there is no process 'outsde'"),
+        ({"injections": [hurt("saturate", rate="1KiB", **{"from": "outsde"})]}, "there is no process 'outsde'"),
+        ({"injections": [hurt("packets")]}, "this hurts nothing"),
         ({"networks": {f"n{nth}": {} for nth in range(257)}}, "there may be 256 networks at most"),
     ],
 )

@@ -1,4 +1,4 @@
-"""What happens to a packet is drawn from the seed; the order is kept unless asked otherwise; a slow wire has a queue."""
+"""What happens to a packet is drawn from the seed; the order is kept unless asked otherwise; a slow wire queues."""
 
 from __future__ import annotations
 

@@ -20,8 +20,9 @@ from ..model.shaping import Counts, Shaping
 from ..model.target import Identity, Seen
 from ..model.undo import Healing, UndoRecord
 from ..model.wiring import Home, Wiring
-from ..system import networks, packet_rules, procs, shapers
+from ..system import networks, packet_rules, procs
 from ..system.clock import now_us
+from ..system.counts import counts_of
 from . import Act, Outcome, helpers, on_wire, together
 from .hits import wait_for
 
@@ -66,8 +67,8 @@ class _Shaped(on_wire.OnOneWire):
         except TargetError as problem:
             raise OSError(None, problem.message) from problem
         act.intend(helpers.naming(record, who))
-        act.wait(_STARTS_WITHIN_MS, lambda: shapers.counts_of(who) is not None or not procs.alive(who))
-        if act.halted or shapers.counts_of(who) is None:
+        act.wait(_STARTS_WITHIN_MS, lambda: counts_of(who, Counts) is not None or not procs.alive(who))
+        if act.halted or counts_of(who, Counts) is None:
             raise OSError(None, "nobody was there in time to carry its packets; artifacts/helpers may say why")
         # The way first, and then who is to take it.
         packet_rules.lead_aside(self.hub, self.name)
@@ -76,7 +77,7 @@ class _Shaped(on_wire.OnOneWire):
 
     def _done(self) -> int:
         assert self._shaper is not None
-        self._counts = shapers.counts_of(self._shaper) or self._counts
+        self._counts = counts_of(self._shaper, Counts) or self._counts
         return self._counts.hurt
 
     def _said(self) -> str:
@@ -97,7 +98,7 @@ class PacketsInjector:
         """Whether packets can be led aside in a network of ours, and whether anything is to be done to them."""
         if not fault.does_something:
             return "it hurts nothing: give one of loss, delay, jitter, duplicate, reorder, corrupt, rate"
-        return packet_rules.lacking() or shapers.lacking()
+        return packet_rules.aside_lacking()
 
     def inject(self, permit: Permit, fault: Packets, act: Act) -> Outcome:
         """Put the shapers into force; landed when something was done to a packet."""

@@ -35,7 +35,7 @@ from ..model.experiment import (
 )
 from ..model.fault import Kill, Request
 from ..model.faults.network import DelayQueries, Network, OnProxy
-from ..model.faults.packets import OnWire, Packets
+from ..model.faults.packets import InNetwork, Packets
 from ..model.probe import (
     Acks,
     Command,
@@ -462,8 +462,8 @@ def _check_mentions(reading: Reading, root: Node) -> None:
                 name
             ):
                 _check_name(reading, found, name, "network", _names(root, "networks"), what="network")
-            case OnWire(peers=names):
-                for name in names:
+            case InNetwork():
+                for name in one.neighbours:
                     _check_name(reading, found, name, "from", {**started, **dict.fromkeys(RESERVED, root)})
             case OnProxy(proxy=name):
                 _check_name(reading, found, name, "proxy", _names(root, "proxies"), what="proxy")

@@ -10,10 +10,12 @@ import hashlib
 import json
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from ..model.target import Identity
 from . import networks
 
+_TUN = Path("/dev/net/tun")
 _HOOK = "type filter hook prerouting priority mangle;"
 _ASIDE = "shape"
 """How the devices begin by which packets come back from a shaper: they have been hurt already."""
@@ -27,6 +29,16 @@ def lacking() -> str:
         " add rule inet x y ip saddr 198.18.0.1 counter drop'",
         "the kernel has no packet filter that nft could set",
     )  # fmt: skip
+
+
+def aside_lacking() -> str:
+    """What this machine lacks for leading packets to a process of ours, in a sentence; "" if nothing."""
+    if not _TUN.exists():
+        return f"there is no {_TUN} (modprobe tun; in a container, --device {_TUN})"
+    return lacking() or networks.tried(
+        "ip tuntap add mode tun name croupier0 && ip rule add fwmark 1 lookup 9",
+        "packets cannot be led to a process of ours here",
+    )
 
 
 def name(run: str, key: str) -> str:
@@ -93,15 +105,11 @@ def counted(hub: Identity, name: str) -> list[int] | None:
     return [int(part["counter"]["packets"]) for part in parts if "counter" in part]
 
 
-def remove(hub: Identity, name: str) -> None:
-    """Take away the table and the way aside, where they are there. Raises OSError where nothing could be run."""
-    mark = number(name)
-    quiet = f"nft delete table inet {table(name)} 2>/dev/null; ip rule del fwmark {mark} lookup {mark} 2>/dev/null"
-    networks.run(hub, ["sh", "-c", f"{quiet}; true"])
-
-
-def left(hub: Identity, name: str) -> list[str]:
-    """What is still there of a fault. Raises OSError."""
-    said = networks.run(hub, ["sh", "-c", "nft list tables && ip rule show"])
-    found = {"the table": rf"\binet {table(name)}\b", "the way aside": rf"lookup {number(name)}\b"}
+def remove(hub: Identity, name: str) -> list[str]:
+    """Take away the table and the way aside, where they are there, and answer what is left. Raises OSError."""
+    there, mark = table(name), number(name)
+    quiet = f"nft delete table inet {there} 2>/dev/null; ip rule del fwmark {mark} lookup {mark} 2>/dev/null"
+    # In one go, since a guardian that heals has half a second.
+    said = networks.run(hub, ["sh", "-c", f"{quiet}; nft list tables && ip rule show"])
+    found = {"the table": rf"\binet {there}\b", "the way aside": rf"lookup {mark}\b"}
     return [what for what, pattern in found.items() if re.search(pattern, said)]

@@ -17,7 +17,7 @@ import sys
 import msgspec
 
 from ..model.shaping import Line, Shaping
-from ..system import kernel, shapers
+from ..system import counts, kernel
 from ..system.clock import now_us
 
 _TUNSETIFF = 0x400454CA
@@ -39,11 +39,11 @@ class Shaper:
         self._number = 0
         self._tun = os.open("/dev/net/tun", os.O_RDWR | os.O_NONBLOCK | os.O_CLOEXEC)
         fcntl.ioctl(self._tun, _TUNSETIFF, struct.pack("16sH22x", spec.device.encode(), _IFF_TUN | _IFF_NO_PI))
-        self._counts = os.memfd_create(shapers.COUNTS, os.MFD_CLOEXEC)
+        self._sheet = counts.Sheet()
         self._ended, wake = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         signal.signal(signal.SIGTERM, lambda number, frame: None)
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
-        self._tell()
+        self._sheet.tell(self._line.counts)
 
     def serve(self) -> None:
         """Carry until told to end, or the time is over; then let go."""
@@ -71,7 +71,7 @@ class Shaper:
             for due_us, carried in self._line.carry(packet, now_us()):
                 self._number += 1
                 heapq.heappush(self._waiting, (due_us, self._number, carried))
-        self._tell()
+        self._sheet.tell(self._line.counts)
 
     def _send(self, by_us: int | None) -> None:
         while self._waiting and (by_us is None or self._waiting[0][0] <= by_us):
@@ -80,9 +80,6 @@ class Shaper:
             except OSError:
                 # The kernel takes no more of it, as a full router would not: this one is lost.
                 continue
-
-    def _tell(self) -> None:
-        os.pwrite(self._counts, msgspec.json.encode(self._line.counts).ljust(shapers.COUNTS_BYTES), 0)
 
 
 def main() -> None:

@@ -9,7 +9,7 @@ from .database import LockDatabase
 from .disk import Corrupt, CorruptCache, FillDisk
 from .limits import Limit
 from .network import DelayQueries, Mutate, Network
-from .packets import Packets, Partition
+from .packets import Packets, Partition, Saturate
 from .syscall import Syscall
 
 FAULTS: tuple[type[Fault], ...] = (
@@ -27,6 +27,7 @@ FAULTS: tuple[type[Fault], ...] = (
     Mutate,
     Partition,
     Packets,
+    Saturate,
     Together,
     Sequence,
 )

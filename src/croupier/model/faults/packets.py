@@ -6,8 +6,11 @@ from typing import Annotated, ClassVar, Literal
 
 import msgspec
 
+from ..arrangement import CROUPIER
 from ..fault import Fault
+from ..flooding import How
 from ..noun import Noun
+from ..probe import Port
 from ..units import Bytes, Ms, Percent
 
 Way = Literal["both", "in", "out"]
@@ -15,19 +18,35 @@ Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z][A-Za-z0-9_-]{0,62}$")]
 _NONE = Percent(0)
 
 
-class OnWire(Fault):
-    """What the faults on a wire share: whose packets they are about."""
+class InNetwork(Fault):
+    """What the faults in a network share: they last, and name others who live there."""
 
     __slots__ = ()
-    peers: tuple[str, ...]
-    direction: Way
-    look_ups: bool
     for_ms: Ms
 
     @property
     def lasting_ms(self) -> int:
         """For how long the wire is hurt, in ms."""
         return self.for_ms
+
+    @property
+    def neighbours(self) -> tuple[str, ...]:
+        """The others whom it names."""
+        raise NotImplementedError
+
+
+class OnWire(InNetwork):
+    """What the faults on a wire share: whose packets they are about."""
+
+    __slots__ = ()
+    peers: tuple[str, ...]
+    direction: Way
+    look_ups: bool
+
+    @property
+    def neighbours(self) -> tuple[str, ...]:
+        """From and to whom the packets are."""
+        return self.peers
 
 
 class Partition(OnWire, Noun, tag="partition", tag_field="fault", frozen=True, kw_only=True):
@@ -89,3 +108,34 @@ class Packets(OnWire, Noun, tag="packets", tag_field="fault", frozen=True, kw_on
         return any(
             (self.loss, self.delay_ms, self.jitter_ms, self.duplicate, self.reorder, self.corrupt, self.rate_bytes)
         )
+
+
+class Saturate(InNetwork, Noun, tag="saturate", tag_field="fault", frozen=True, kw_only=True):
+    """Fill the wire of a process with traffic of a limited rate, from within its network, for a while.
+
+    `datagrams` sends UDP to a port where usually nobody listens: they cost the target's wire, and its kernel.
+    `connections` makes some to a port where the target listens, and sends zeros on them as fast as they are taken.
+    Nothing of it leaves the network of the round.
+    """
+
+    kind: ClassVar[str] = "saturate"
+
+    for_ms: Ms = msgspec.field(name="for")
+    """For how long."""
+    rate_bytes: Bytes = msgspec.field(name="rate")
+    """So much in a second, all together; 100MiB at most."""
+    how: How = "datagrams"
+    """`datagrams` or `connections`."""
+    port: Port | str = 9
+    """Where to; for `connections`, where the target listens. A number, or text that `${port.name}` turns into one."""
+    size_bytes: Bytes = msgspec.field(name="size", default=Bytes(1_200))
+    """Of each datagram."""
+    connections: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 16
+    """How many at the same time."""
+    source: Name = msgspec.field(name="from", default=CROUPIER)
+    """At whose home it is sent: a process in the same network, `workload` or `croupier`."""
+
+    @property
+    def neighbours(self) -> tuple[str, ...]:
+        """At whose home it is sent."""
+        return (self.source,)
