@@ -17,7 +17,7 @@ from croupier.model.arrangement import Subnet
 from croupier.model.target import Identity
 from croupier.model.undo import UndoRecord
 from croupier.model.wiring import Home, Wiring
-from croupier.system import networks, procs
+from croupier.system import control, networks, procs
 from croupier.system.clock import now_us
 
 may_wire = pytest.mark.skipif(bool(networks.lacking()), reason=networks.lacking() or "networks can be made")
@@ -85,6 +85,13 @@ class Net:
             assert child.poll() is None
         return child
 
+    def settled(self, name: str, argv: Sequence[str]) -> subprocess.Popen[bytes]:
+        """The same, for one who sees what whoever lives there is to see."""
+        where = networks.place(self.env, self.wiring.name, name)
+        seen = [word for path, other in where.files.items() for word in (other, path)]
+        script = 'while [ "$1" != -- ]; do mount --bind "$1" "$2"; shift 2; done; shift; exec "$@"'
+        return self.popen(name, ["unshare", "--mount", "--", "sh", "-c", script, "sh", *seen, "--", *argv])
+
     def start(self, name: str, argv: Sequence[str], ready: bytes = b"") -> Identity:
         child = self.popen(name, argv)
         if ready:
@@ -98,10 +105,11 @@ class Net:
 
 
 @contextmanager
-def a_network(path: Path, *names: str) -> Iterator[Net]:
-    """A network with these names, taken down at the end."""
+def a_network(path: Path, *who: str, names: dict[str, str] | None = None, run: str = "") -> Iterator[Net]:
+    """A network in which these live, taken down at the end; with `names`, one with a resolver."""
     hands = Hands(path)
-    spec = Subnet().joined(7, names)
+    hands.env = {**hands.env, control.RUN: run}
+    spec = Subnet(names=names).joined(7, who)
     with ExitStack() as stack:
         stack.callback(lambda: [ARRANGER.heal(one) for one in hands.records.values()])
         ARRANGER.set_up("lan", spec, spec.range, hands)

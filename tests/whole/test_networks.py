@@ -21,9 +21,9 @@ def wired(*injections: dict[str, Any], count: int = 40, **more: Any) -> dict[str
     keeper = a_process(app("keeper", "${address.keeper}:7000", "${state}/lines", "--safe"), network="lan")
     keeper["ready"] = {"tcp": {"host": "${address.keeper}", "port": 7000}, "every": "20ms"}
     return an_experiment(
-        networks={"lan": {}},
+        networks={"lan": {"names": {}}},
         processes={"keeper": keeper},
-        workload={"command": app("asker", "${address.keeper}:7000", str(count)), "network": "lan"},
+        workload={"command": app("asker", "keeper:7000", str(count)), "network": "lan"},
         steady_state=[{"command": {"run": [*python(KNOCKS), "${address.keeper}"], "network": "lan"}}],
         injections=list(injections),
         **more,
@@ -35,13 +35,15 @@ def test_packets_are_hurt_and_well_again_and_who_is_restarted_lives_where_it_liv
     ways = [
         {"at": "100ms", "packets": {"loss": "5%", "delay": "10ms", "for": "400ms"}, "target": keeper},
         {"after": {"injection": 1, "plus": "1s"}, "kill": {}, "target": keeper},
+        {"after": {"injection": 2, "plus": "500ms"}, "dns": {"names": "keep*", "for": "300ms"}, "target": keeper},
+        {"after": {"injection": 3, "plus": "500ms"}, "saturate": {"rate": "1MiB", "for": "300ms"}, "target": keeper},
         # Last, since whoever was cut off waits before it tries again.
-        {"after": {"injection": 2, "plus": "1s"}, "partition": {"from": ["workload"], "for": "2s"}, "target": keeper},
+        {"after": {"injection": 4, "plus": "1s"}, "partition": {"from": ["workload"], "for": "2s"}, "target": keeper},
     ]
-    played = house.play(wired(*ways, count=4_000, limits={"concurrent": 3}))
+    played = house.play(wired(*ways, count=4_000, limits={"concurrent": 4}))
     assert played.code == 0, played.done.said
-    assert [one.result for one in played.events(j.Concluded)] == ["landed"] * 3
-    assert [one.verified for one in played.events(j.Healed)] == [True] * 2
+    assert [one.result for one in played.events(j.Concluded)] == ["landed"] * 5
+    assert [one.verified for one in played.events(j.Healed)] == [True] * 4
     assert len(played.events(j.ProcessReady)) == 2
     last = {one.key: one.state for one in read_steps(played.stored.path)}
     assert last["subnet.lan"] == "verified"

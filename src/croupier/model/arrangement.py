@@ -72,9 +72,13 @@ class Subnet(Arrangement, Noun, frozen=True, kw_only=True):
     kind: ClassVar[str] = "subnet"
     section: ClassVar[str] = "networks"
 
+    names: dict[str, str] | None = None
+    """Names that are looked up there, with the address of each; `${address.PROCESS}` is one. Given, even as `{}`, a
+    resolver of the round answers for them and for the names of those who live there, and nobody else is asked."""
+
     def joined(self, nth: int, processes: Iterable[str]) -> JoinedSubnet:
         """The same, as the nth network of the file, with those who live there."""
-        return JoinedSubnet(nth=nth, processes=tuple(processes))
+        return JoinedSubnet(nth=nth, processes=tuple(processes), names=self.names)
 
 
 class JoinedSubnet(Subnet, frozen=True, kw_only=True):
@@ -92,6 +96,11 @@ class JoinedSubnet(Subnet, frozen=True, kw_only=True):
     def addresses(self) -> dict[str, str]:
         """Everybody's name with the address, croupier first."""
         return {name: self._address(number) for number, name in enumerate((CROUPIER, *self.processes), 2)}
+
+    @property
+    def known(self) -> dict[str, str]:
+        """What the resolver knows: name to address, in lower case."""
+        return {name.lower().rstrip("."): at for name, at in {**self.addresses, **(self.names or {})}.items()}
 
     @property
     def range(self) -> str:

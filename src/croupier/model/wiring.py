@@ -6,6 +6,15 @@ from .noun import Noun
 from .target import Identity
 
 
+class Place(Noun, frozen=True, kw_only=True):
+    """Where a process is to live."""
+
+    network: str
+    """Its network namespace, as a path."""
+    files: dict[str, str] = {}
+    """Files that it sees others in place of, in a mount namespace of its own: path to path."""
+
+
 class Home(Noun, frozen=True, kw_only=True):
     """One network namespace, kept by a process of ours that does nothing else."""
 
@@ -25,6 +34,8 @@ class Wiring(Noun, frozen=True, kw_only=True):
     """All of its addresses, as `a.b.c.d/bits`."""
     hub: Home
     homes: tuple[Home, ...]
+    files: dict[str, str] = {}
+    """What everybody who lives there sees another file in place of."""
 
     def home(self, name: str) -> Home | None:
         """Where somebody of this name lives."""

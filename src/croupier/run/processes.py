@@ -150,7 +150,7 @@ class Processes:
     def _start(self, name: str, env: Mapping[str, str], spec: ProcessSpec | Workload) -> Identity:
         floor = self._floor
         try:
-            network = networks.door(floor.env, spec.network, name) if spec.network else ""
+            place = networks.place(floor.env, spec.network, name) if spec.network else None
         except OSError as problem:
             raise TargetError(str(problem.strerror)) from problem
         pipes = {stream: os.pipe2(os.O_CLOEXEC) for stream in ("out", "err")}
@@ -165,7 +165,7 @@ class Processes:
                 core_limit=floor.experiment.collect.cores,
                 filter=floor.calls.filter_for(name) if floor.calls else b"",
                 report_at=control_number(),
-                network=network,
+                place=place,
             )
         except TargetError:
             for read, _ in pipes.values():

@@ -171,11 +171,11 @@ class RoundView:
     ) -> Finished:
         """Run a command in the experiment's directory, below the guardian; its tree ends with its time or the round."""
         try:
-            home = networks.door(self.env, network, CROUPIER) if network else ""
+            place = networks.place(self.env, network, CROUPIER) if network else None
         except OSError as problem:
             return Finished(failed=str(problem.strerror))
         return self._commands.run(
-            argv, env={**self.env, **env}, cwd=str(self.cwd), within_ms=within_ms, keep_bytes=keep_bytes, network=home
+            argv, env={**self.env, **env}, cwd=str(self.cwd), within_ms=within_ms, keep_bytes=keep_bytes, place=place
         )
 
     def end_commands(self) -> None:

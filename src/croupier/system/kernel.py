@@ -9,11 +9,16 @@ import ctypes
 import os
 import signal
 import sys
+from collections.abc import Mapping
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_CHILD_SUBREAPER = 36
 _PR_GET_CHILD_SUBREAPER = 37
 _CLONE_NEWNET = 0x40000000
+_CLONE_NEWNS = 0x20000
+_MS_BIND = 0x1000
+_MS_REC = 0x4000
+_MS_SLAVE = 1 << 19
 
 # Loaded at import: a child between fork and exec must not load libraries.
 _libc = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -40,11 +45,36 @@ def enter_network(where: str | int) -> None:
     file = os.open(where, os.O_RDONLY | os.O_CLOEXEC) if isinstance(where, str) else where
     try:
         if _libc is None or _libc.setns(file, _CLONE_NEWNET) != 0:
-            code = ctypes.get_errno()
-            raise OSError(code, os.strerror(code), str(where))
+            raise _error(str(where))
     finally:
         if isinstance(where, str):
             os.close(file)
+
+
+def put_files(files: Mapping[str, str]) -> None:
+    """Have this process, and whoever descends from it, see other files at some paths; unshare(2), mount(2).
+
+    Nobody else does: it gets a mount namespace of its own. Raises OSError.
+    """
+    if not files:
+        return
+    if _libc is None or _libc.unshare(_CLONE_NEWNS) != 0:
+        raise _error("unshare")
+    # What is mounted elsewhere later is seen here as well, and nothing of ours there.
+    _mount(b"none", "/", _MS_REC | _MS_SLAVE)
+    for path, other in files.items():
+        _mount(os.fsencode(other), os.path.realpath(path), _MS_BIND)
+
+
+def _mount(what: bytes, where: str, flags: int) -> None:
+    assert _libc is not None
+    if _libc.mount(what, os.fsencode(where), None, ctypes.c_ulong(flags), None) != 0:
+        raise _error(where)
+
+
+def _error(about: str) -> OSError:
+    code = ctypes.get_errno()
+    return OSError(code, os.strerror(code), about)
 
 
 def _prctl(option: int, value: int) -> bool:

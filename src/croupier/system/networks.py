@@ -20,7 +20,7 @@ from pathlib import Path
 import msgspec
 
 from ..model.target import Identity
-from ..model.wiring import Home, Wiring
+from ..model.wiring import Home, Place, Wiring
 from . import kernel, procs
 
 VARIABLE = "CROUPIER_NETWORKS"
@@ -107,12 +107,12 @@ def wirings(env: Mapping[str, str]) -> Iterator[Wiring]:
             continue
 
 
-def door(env: Mapping[str, str], network: str, name: str) -> str:
-    """The namespace of somebody, as a path for setns(2). Raises OSError where there is none."""
+def place(env: Mapping[str, str], network: str, name: str) -> Place:
+    """Where somebody of this name is to live. Raises OSError where there is no such home."""
     for wiring in wirings(env):
         home = wiring.home(name) if wiring.name == network else None
         if home is not None:
-            return path_of(home.keeper)
+            return Place(network=path_of(home.keeper), files=wiring.files)
     raise OSError(None, f"{name} has no home in the network {network}: it is gone, or was never set up")
 
 

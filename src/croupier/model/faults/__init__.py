@@ -8,6 +8,7 @@ from .cpu import StarveCpu
 from .database import LockDatabase
 from .disk import Corrupt, CorruptCache, FillDisk
 from .limits import Limit
+from .names import Dns
 from .network import DelayQueries, Mutate, Network
 from .packets import Packets, Partition, Saturate
 from .syscall import Syscall
@@ -28,6 +29,7 @@ FAULTS: tuple[type[Fault], ...] = (
     Partition,
     Packets,
     Saturate,
+    Dns,
     Together,
     Sequence,
 )
