@@ -103,6 +103,7 @@ SECTIONS: tuple[tuple[str, str, str], ...] = (
     ("Stop", "processes.NAME.stop and workload.stop", ""),
     ("Volume", "volumes.NAME", ""),
     ("Proxy", "proxies.NAME", ""),
+    ("Subnet", "networks.NAME", ""),
     ("Workload", "workload", ""),
     ("WheelEntry", "faults[]", "One [fault](faults.md), by its name, and beside it:"),
     ("Schedule", "schedule", ""),

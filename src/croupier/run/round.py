@@ -160,7 +160,7 @@ class Round:
                 ledger.take(line)
 
             self._sinks[f"{WORKLOAD}.out"].listeners.append(acknowledged)
-            env = {**process_environment(bindings), **self._keeper.marker}
+            env = {**process_environment(bindings, run), **self._keeper.marker}
             view = RoundView(loaded.directory, env, run, bindings, self._sinks, Commands(self._keeper))
             on_error.callback(view.close)
             on_error.callback(view.end_commands)

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from . import clocks, freezer, kernel, relay
+from . import clocks, freezer, kernel, networks, relay
 
 
 class Ability(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +37,7 @@ def abilities() -> tuple[Ability, ...]:
         _freezer(),
         _proxies(),
         _clocks(),
+        _networks(),
         _cores(),
         _tool("gdb", "back-traces of core dumps", "the dump is kept, without a back-trace", "apt-get install gdb"),
         _tool(
@@ -131,6 +132,17 @@ def _clocks() -> Ability:
         detail=f"{shim}; {packaged or 'libfaketime is there'}" if shim else "by a shim that is compiled for the round",
         without="no `clock`" if here == "no" else "`clock` is refused without `monotonic: true`",
         get="apt-get install gcc libc6-dev, or libfaketime",
+    )
+
+
+def _networks() -> Ability:
+    lacking = networks.lacking()
+    return Ability(
+        name="networks",
+        here="no" if lacking else "yes",
+        detail=lacking or "processes can live in network namespaces of the round's own",
+        without="no `networks`; `proxies` work",
+        get="run as root, with iproute2 and nftables (apt-get install iproute2 nftables)",
     )
 
 

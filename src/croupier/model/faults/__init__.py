@@ -11,7 +11,9 @@ from .database import DropConnections, LockDatabase
 from .disk import Corrupt, CorruptCache, FillDisk
 from .limits import ExhaustFds, ForkStorm, Limit
 from .memory import StarveMemory
+from .names import Dns
 from .network import DelayQueries, Mutate, Network
+from .packets import Packets, Partition, Saturate
 from .ports import OccupyPort
 from .syscall import SlowIo, Syscall
 
@@ -36,6 +38,10 @@ FAULTS: tuple[type[Fault], ...] = (
     OccupyPort,
     DropConnections,
     Mutate,
+    Partition,
+    Packets,
+    Saturate,
+    Dns,
     Together,
     Sequence,
 )
