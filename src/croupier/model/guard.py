@@ -74,6 +74,7 @@ class Permit:
     def below(self, target: Identity, census: Census) -> Below:
         """Who of those below a target may be disturbed along with it, by the limits that the target itself met.
 
+        Below the main process of a name is everybody of that name: in a cgroup not all descend from the first.
         `census` is of now, so that whoever was forked meanwhile is judged as well; with the ancestors, and the
         columns that the limits ask for. Nobody is free below a process that this permit is not about, or where the
         guard breaks.
@@ -81,7 +82,10 @@ class Permit:
         if target not in {one.identity for one in self.targets}:
             return Below()
         ids = descendants(target.pid, census)
-        members = tuple(one for one in census if one.pid in ids)
+        role = next((one.role for one in census if one.identity == target and one.main), "")
+        members = tuple(
+            one for one in census if one.pid in ids or (role and one.role == role and one.identity != target)
+        )
         try:
             barred = _all_barred(members, census, self._limits, self._standing)
         except Exception as broken:

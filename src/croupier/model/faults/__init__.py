@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from ..fault import Fault, Kill, Suspend
 from .combined import Sequence, Together
+from .container import ExecInContainer, KillContainer, LimitContainer, PauseContainer, StopContainer
 from .cpu import StarveCpu
 from .database import LockDatabase
 from .disk import Corrupt, CorruptCache, FillDisk
 from .limits import Limit
 from .network import DelayQueries, Mutate, Network
 from .syscall import Syscall
+from .unit import FreezeUnit, KillUnit, LimitUnit, RestartUnit, StopUnit
 
 FAULTS: tuple[type[Fault], ...] = (
     Kill,
@@ -24,6 +26,16 @@ FAULTS: tuple[type[Fault], ...] = (
     DelayQueries,
     LockDatabase,
     Mutate,
+    KillUnit,
+    FreezeUnit,
+    StopUnit,
+    RestartUnit,
+    LimitUnit,
+    KillContainer,
+    PauseContainer,
+    StopContainer,
+    LimitContainer,
+    ExecInContainer,
     Together,
     Sequence,
 )
