@@ -125,14 +125,15 @@ def _import(to: Docker) -> None:
     """An image of one file system: busybox, and names for it."""
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w") as tar:
+        for name, mode in {"bin": 0o755, "tmp": 0o1777}.items():
+            folder = tarfile.TarInfo(name)
+            folder.type, folder.mode = tarfile.DIRTYPE, mode
+            tar.addfile(folder)
         tar.add(str(shutil.which("busybox")), "bin/busybox")
         for name in APPLETS:
             link = tarfile.TarInfo(f"bin/{name}")
             link.type, link.linkname = tarfile.SYMTYPE, "busybox"
             tar.addfile(link)
-        folder = tarfile.TarInfo("tmp")
-        folder.type, folder.mode = tarfile.DIRTYPE, 0o1777
-        tar.addfile(folder)
     line = http.client.HTTPConnection("docker", timeout=30)
     line.sock = socket.socket(socket.AF_UNIX)
     line.sock.connect(to.socket)

@@ -17,6 +17,7 @@ from .target import Census, Identity, Seen, Selector, choose, descendants, is_na
 
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY_MINUTES: Final = 24 * 60
+_GUARDED_NAMESPACES: Final = frozenset(("kube-system", "kube-public", "kube-node-lease"))
 
 
 class Standing(Noun, frozen=True, kw_only=True):
@@ -149,7 +150,7 @@ def joined(injection: Injection, parts: Sequence[Permit]) -> Permit:
 
 
 def _consider(injection: Injection, census: Census, limits: Limits, standing: Standing) -> Permit | Refusal | Absent:
-    refusal = _consider_moment(limits, standing)
+    refusal = _consider_moment(limits, standing) or _consider_reach(injection, limits, standing)
     if refusal is not None:
         return refusal
     candidates = matches(injection.target, census)
@@ -193,6 +194,24 @@ def _consider_moment(limits: Limits, standing: Standing) -> Refusal | None:
         )
     if limits.window is not None:
         return _consider_window(limits.window, standing)
+    return None
+
+
+def _consider_reach(injection: Injection, limits: Limits, standing: Standing) -> Refusal | None:
+    """Whatever a fault touches beyond this machine has to be named, one by one, and asked for by `--live`."""
+    allowed = {
+        "context": limits.cluster.contexts, "namespace": limits.cluster.namespaces, "node": limits.cluster.nodes,
+    }  # fmt: skip
+    for kind, name in injection.fault.reaches:
+        if kind == "namespace" and name in _GUARDED_NAMESPACES:
+            return Refusal(limit="protected", reason=f"namespace {name} is protected: Kubernetes itself lives there")
+        if name not in allowed[kind]:
+            where = f"limits.cluster.{kind}s"
+            return Refusal(limit="cluster", reason=f"{kind} {name!r} is not in {where}", hint=f"name it in {where}")
+    if injection.fault.reaches and not standing.live:
+        return Refusal(
+            limit="live", reason="croupier did not start that cluster, so it is only rehearsed", hint="give --live"
+        )
     return None
 
 

@@ -8,6 +8,7 @@ from .container import ExecInContainer, KillContainer, LimitContainer, PauseCont
 from .cpu import StarveCpu
 from .database import LockDatabase
 from .disk import Corrupt, CorruptCache, FillDisk
+from .kubernetes import CordonNode, DeletePod, DrainNode, KillInPod
 from .limits import Limit
 from .network import DelayQueries, Mutate, Network
 from .syscall import Syscall
@@ -36,6 +37,10 @@ FAULTS: tuple[type[Fault], ...] = (
     StopContainer,
     LimitContainer,
     ExecInContainer,
+    DeletePod,
+    KillInPod,
+    CordonNode,
+    DrainNode,
     Together,
     Sequence,
 )
