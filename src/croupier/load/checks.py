@@ -195,6 +195,9 @@ def _check_selector(reading: Reading, found: Mention) -> None:
             "pick",
             hint="give process: NAME as well, or leave it out",
         )
+    groups = [name for name in ("cgroup", "unit", "user_unit", "container") if getattr(one, name) is not None]
+    if len(groups) > 1:
+        _note(reading, found, f"{groups[0]} and {groups[1]} both name a cgroup", groups[1], hint="keep one of the two")
     if one.count is not None and one.percent is not None:
         _note(reading, found, "count and percent are both given", "percent", hint="keep one of the two")
     for name, lowest, highest in (("count", 1, 2**22), ("pid", 1, 2**22), ("parent", 0, 2**22), ("tree", 1, 2**22),

@@ -220,6 +220,17 @@ class Window(Noun, frozen=True, kw_only=True):
     """An IANA name, like `Europe/Berlin`."""
 
 
+class Cluster(Noun, frozen=True, kw_only=True):
+    """What of Kubernetes may be touched: exact names. What is not named here is refused, and so is `kube-system`."""
+
+    contexts: tuple[str, ...] = ()
+    """Contexts of the kubeconfig: which cluster, and as whom."""
+    namespaces: tuple[str, ...] = ()
+    """Namespaces whose pods may be hit."""
+    nodes: tuple[str, ...] = ()
+    """Nodes that may be cordoned or drained."""
+
+
 class Limits(Noun, frozen=True, kw_only=True):
     """The blast radius, in numbers and names. What croupier did not start gets one injection unless said otherwise."""
 
@@ -234,6 +245,8 @@ class Limits(Noun, frozen=True, kw_only=True):
     """Names (globs) of processes, or selectors. Where it is not empty, nothing else may be touched."""
     deny: tuple[Selector | str, ...] = ()
     """Names (globs) of processes, or selectors, that may not be touched, whatever `allow` says."""
+    cluster: Cluster = Cluster()
+    """What of Kubernetes may be touched; nothing, unless it is named here."""
     window: Window | None = None
     """Outside of it, nothing is injected."""
     time_box_ms: Ms | None = msgspec.field(name="time_box", default=None)

@@ -6,9 +6,11 @@ from ..fault import Fault, Kill, Suspend
 from .clock import Clock
 from .collector import GcPressure
 from .combined import Sequence, Together
+from .container import ExecInContainer, KillContainer, LimitContainer, PauseContainer, StopContainer
 from .cpu import StarveCpu
 from .database import DropConnections, LockDatabase
 from .disk import Corrupt, CorruptCache, FillDisk
+from .kubernetes import CordonNode, DeletePod, DrainNode, KillInPod
 from .limits import ExhaustFds, ForkStorm, Limit
 from .memory import StarveMemory
 from .names import Dns
@@ -16,6 +18,7 @@ from .network import DelayQueries, Mutate, Network
 from .packets import Packets, Partition, Saturate
 from .ports import OccupyPort
 from .syscall import SlowIo, Syscall
+from .unit import FreezeUnit, KillUnit, LimitUnit, RestartUnit, StopUnit
 
 FAULTS: tuple[type[Fault], ...] = (
     Kill,
@@ -42,6 +45,20 @@ FAULTS: tuple[type[Fault], ...] = (
     Packets,
     Saturate,
     Dns,
+    KillUnit,
+    FreezeUnit,
+    StopUnit,
+    RestartUnit,
+    LimitUnit,
+    KillContainer,
+    PauseContainer,
+    StopContainer,
+    LimitContainer,
+    ExecInContainer,
+    DeletePod,
+    KillInPod,
+    CordonNode,
+    DrainNode,
     Together,
     Sequence,
 )
