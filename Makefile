@@ -30,6 +30,10 @@ SIDE_BY_SIDE := -n $(WORKERS) --dist loadgroup
 # Words for pytest: make test ARGS="-k plan". A part of the tests is not asked to cover the whole.
 ARGS :=
 
+# Without compiled files each of the many commands that tests run would compile the whole package again.
+unexport PYTHONDONTWRITEBYTECODE
+COMPILED := $(BIN)/python -m compileall -q src
+
 .PHONY: demo test searches known check bench docs clean packages
 .DEFAULT_GOAL := help
 
@@ -41,6 +45,7 @@ demo: $(VENV)/.for-demo
 	$(BIN)/croupier run examples/notes/experiment.yaml --seed 42
 
 test: packages $(VENV)/.for-tests
+	$(COMPILED)
 	$(MAKE) --no-print-directory check
 ifeq ($(ARGS),)
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(COVERAGE) tests/model
@@ -51,6 +56,7 @@ endif
 
 # What the search says of programs whose weak moments are known: a minute or two that not every run needs.
 searches: packages $(VENV)/.for-tests
+	$(COMPILED)
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m searches
 
 # Measure what known programs lose, and write the table of docs/reference/search.md.

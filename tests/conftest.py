@@ -15,7 +15,7 @@ import os
 import re
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -52,8 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    missing = [package for package in _needed(item) if not _is_there(PACKAGES[package])]
-    if missing:
+    if missing := missing_packages(item):
         pytest.skip(f"not installed: {' '.join(missing)} (apt-get install {' '.join(missing)})")
 
 
@@ -77,6 +76,11 @@ def _is_there(program: str) -> bool:
     return any(Path("/").glob(program[1:])) if program.startswith("/") else shutil.which(program) is not None
 
 
+def missing_packages(item: pytest.Item) -> list[str]:
+    """What a test needs and this machine lacks."""
+    return [package for package in _needed(item) if not _is_there(PACKAGES[package])]
+
+
 def _needed(item: pytest.Item) -> list[str]:
     return [str(package) for mark in item.iter_markers("needs") for package in mark.args]
 
@@ -92,6 +96,12 @@ def _no_skip_for_want_of_a_package(report: Any) -> None:
 def repository() -> Path:
     """The root of the repository."""
     return REPOSITORY
+
+
+@pytest.fixture(scope="session")
+def lacks() -> Callable[[pytest.Item], bool]:
+    """Whether a test will be skipped since this machine lacks what it needs."""
+    return lambda item: bool(missing_packages(item))
 
 
 @pytest.fixture

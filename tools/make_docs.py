@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import inspect
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,10 +19,13 @@ from typing import Any, get_args
 import msgspec
 
 from croupier.cli import parser as command_line
+from croupier.load import library, load_text
 from croupier.load.schema import field_docs, schema
 from croupier.load.words import default_of, in_words
 from croupier.model import errors, journal, supervision, verdict
+from croupier.model.fault import Fault
 from croupier.model.journal import ProcessState
+from croupier.model.scenario import TIERS, Scenario
 from croupier.model.units import QUANTITIES
 from croupier.registry import built_in
 
@@ -36,6 +40,7 @@ def pages() -> dict[str, str]:
         "experiment-keys.md": keys_page,
         "faults.md": faults_page,
         "probes.md": probes_page,
+        "scenarios.md": scenarios_page,
         "events.md": events_page,
         "exit-codes.md": exit_codes_page,
         "supervision.md": supervision_page,
@@ -98,6 +103,7 @@ SECTIONS: tuple[tuple[str, str, str], ...] = (
     ("Stop", "processes.NAME.stop and workload.stop", ""),
     ("Volume", "volumes.NAME", ""),
     ("Proxy", "proxies.NAME", ""),
+    ("Subnet", "networks.NAME", ""),
     ("Workload", "workload", ""),
     ("WheelEntry", "faults[]", "One [fault](faults.md), by its name, and beside it:"),
     ("Schedule", "schedule", ""),
@@ -235,6 +241,58 @@ def probes_page() -> str:
 
 def _asks_journal(spec: type[Any]) -> bool:
     return any(base.__name__ == "Invariant" for base in spec.__mro__)
+
+
+# Scenarios.
+
+
+def scenarios_page() -> str:
+    """Every scenario of the library."""
+    found = {name: library.read_scenario(name) for name in library.scenario_names()}
+    said = [
+        "# Scenarios\n",
+        "Experiments that are thought through, with what to do before, meanwhile and after. `croupier init --from NAME"
+        " --set KEY=VALUE` writes one as an experiment of yours, with its runbook above it; `croupier scenarios` lists"
+        " them. A file of your own that looks like those in `src/croupier/load/scenarios/` is one as well: `croupier"
+        " init --from ./mine.yaml`. [How to start from one](../how-to/write-an-experiment.md#start-from-a-scenario).\n",
+    ]
+    for tier, meaning in TIERS.items():
+        rows = ((f"[`{name}`](#{name})", one.title) for name, one in found.items() if one.tier == tier)
+        said += [f"Tier {tier}: {meaning}.\n", _table(("Scenario", "Shows"), rows)]
+    for name, one in found.items():
+        said += [f"## {name}\n", f"Tier {one.tier}. **{one.title}.** {_prose(one.about)}\n", *_scenario(name, one)]
+    return "\n".join(said)
+
+
+def _scenario(name: str, one: Scenario) -> Iterator[str]:
+    text = library.experiment_of(name, one, {})
+    loaded = load_text(text.encode(), name, built_in(), environment={}).experiment
+    injured = (*(part.fault for part in loaded.injections), *(part.fault for part in loaded.faults))
+    kinds = dict.fromkeys(kind for fault in injured for kind in _kinds(fault))
+    yield f"*Hypothesis.* {loaded.hypothesis}\n"
+    yield f"*Faults.* {', '.join(f'[`{kind}`](faults.md#{kind})' for kind in kinds)}\n"
+    for heading, entries, bullet in (
+        ("Before", one.preconditions, "- [ ]"),
+        ("Runbook", one.runbook, "1."),
+        ("How it shows", one.signals, "-"),
+        ("Rollback", one.rollback, "-"),
+        ("Read on", one.references, "-"),
+    ):
+        yield f"*{heading}.*\n"
+        yield "\n".join(f"{bullet} {_linked_address(entry)}" for entry in entries) + "\n"
+    rows = ((f"`{key}`", f"`{set_.default}`" if set_.default else "", set_.meaning)
+            for key, set_ in library.settings_of(one).items())  # fmt: skip
+    yield _table(("Setting", "Default", "Meaning"), rows)
+
+
+def _kinds(fault: Fault) -> Iterator[str]:
+    yield fault.kind
+    for part in fault.parts:
+        yield part.fault.kind
+
+
+def _linked_address(text: str) -> str:
+    return re.sub(r"https://\S+", lambda found: f"<{found[0]}>", text)
 
 
 # The record.

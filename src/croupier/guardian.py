@@ -220,6 +220,7 @@ class Guardian:
                 keeps_orphans=asked.command,
                 last=_filtered(asked.filter) if asked.filter else None,
                 report_at=asked.report_at,
+                place=asked.place,
             )
         except OSError as error:
             return k.Failed(reason=f"no process could be made: {error.strerror}", target=True)

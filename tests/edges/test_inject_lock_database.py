@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import sqlite3
-import subprocess
-import sys
-import tempfile
 import time
-from pathlib import Path
 
 import pytest
 from hands import SLEEPS, a_permit, started
+from served import a_postgres, psql
 
 from croupier.inject import helpers, lock_database
 from croupier.model.faults.database import LockDatabase
@@ -21,7 +16,6 @@ from croupier.testing import RecordingAct, check_fault
 
 INJECTOR = lock_database.INJECTOR
 LONG = Ms(60_000)
-POSTGRES = Path(__file__).parent.parent / "quality" / "programs" / "postgres.py"
 
 
 @pytest.fixture
@@ -99,35 +93,8 @@ def test_a_database_that_is_not_there_is_missed(tmp_path):
 
 @pytest.fixture
 def server():
-    """A PostgreSQL of our own, on a socket of its own; as an ordinary user, since it refuses root."""
-    folder = Path(tempfile.mkdtemp(prefix="pg-", dir="/tmp"))
-    shutil.copy(POSTGRES, folder / "postgres.py")
-    more = {"user": 65534, "group": 65534, "extra_groups": []} if os.geteuid() == 0 else {}
-    python = "/usr/bin/python3" if os.geteuid() == 0 else sys.executable
-    if more:
-        os.chown(folder, 65534, 65534)
-        folder.chmod(0o755)
-    env = {**os.environ, "CROUPIER_STATE": str(folder), "HOME": str(folder)}
-    run = [python, str(folder / "postgres.py")]
-    subprocess.run([*run, "setup", str(folder)], env=env, cwd=folder, check=True, **more)
-    with subprocess.Popen([*run, "serve"], env=env, cwd=folder, stderr=subprocess.DEVNULL, **more) as serving:
-        try:
-            subprocess.run(
-                [*run, "use", str(folder)], env=env, cwd=folder, check=True, stdout=subprocess.DEVNULL, **more
-            )
-            yield f"host={folder} user=me dbname=postgres"
-        finally:
-            serving.terminate()
-            serving.wait(20)
-    shutil.rmtree(folder)
-
-
-def psql(server, statement):
-    return subprocess.run(
-        ["psql", "-X", "-qAt", "-d", server, "-c", f"SET lock_timeout = '200ms'; {statement}"],
-        capture_output=True,
-        text=True,
-    )
+    with a_postgres() as found:
+        yield found
 
 
 @pytest.mark.needs("postgresql")

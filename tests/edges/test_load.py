@@ -367,6 +367,15 @@ def test_the_output_of_what_we_did_not_start_cannot_be_read():
     assert "did not start 'db'" in the_problem(text).message
 
 
+def test_the_output_of_the_workload_can_be_read_where_there_is_one():
+    printed = "- log: {process: workload, match: hung, absent: true}"
+    assert load(whole(PROMISE, printed)).experiment.invariants[0].process == "workload"
+    waits = "injections: [{on: {log: {process: workload, match: ^ack, nth: 20}}, kill: {}, target: {process: web}}]\n"
+    assert load(whole(more=waits)).experiment.injections[0].on.log.nth == 20
+    without = whole("workload: {command: [python, load.py]}\n", "").replace(PROMISE, printed)
+    assert "no process 'workload'" in the_problem(without).message
+
+
 def test_all_problems_of_a_file_are_said_at_once_in_the_order_of_its_lines():
     text = whole("title: Notes survive", "title: 1").replace("kill: {}", "kil: {}").replace("every: 5s", "every: 5")
     found = problems(text)

@@ -59,7 +59,12 @@ class RealView:
         return self.sockets[path].seen_ms()
 
     def run_command(
-        self, argv: tuple[str, ...], within_ms: int, env: Mapping[str, str], keep_bytes: int = KEEP_BYTES
+        self,
+        argv: tuple[str, ...],
+        within_ms: int,
+        env: Mapping[str, str],
+        keep_bytes: int = KEEP_BYTES,
+        network: str = "",
     ) -> Finished:
         return run_command(argv, env=env, cwd=str(self.cwd), within_ms=within_ms, keep_bytes=keep_bytes)
 

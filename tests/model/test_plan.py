@@ -27,6 +27,7 @@ from croupier.model.experiment import (
 )
 from croupier.model.fault import Kill, Suspend
 from croupier.model.plan import (
+    LATE_MS,
     AfterInjection,
     At,
     Injection,
@@ -212,7 +213,7 @@ def test_a_round_lasts_long_enough_for_what_is_known_beforehand():
     assert lasts(again) == 2_501
     forwards = (exactly(at_ms=Ms(5)), exactly(after=After(injection=1, plus_ms=Ms(10))))
     backwards = (exactly(after=After(injection=2, plus_ms=Ms(10))), exactly(at_ms=Ms(5)))
-    assert lasts(*forwards) == lasts(*backwards) == 16
+    assert lasts(*forwards) == lasts(*backwards) == 16 + LATE_MS
     assert lasts(exactly(on=On(log=LogTrigger(process="web", match="x")))) == 60_000
     chain = (exactly(on=On(log=LogTrigger(process="web", match="x"))), exactly(after=After(injection=1)))
     assert lasts(*chain) == 60_000
@@ -221,7 +222,13 @@ def test_a_round_lasts_long_enough_for_what_is_known_beforehand():
 def test_long_chains_of_injections_are_followed_quickly():
     backwards = [exactly(after=After(injection=number + 1, plus_ms=Ms(1))) for number in range(1, 5_000)]
     plan = draw_plan(an_experiment(schedule=None, injections=(*backwards, exactly(at_ms=Ms(0)))), 0)
-    assert plan.lasts_ms == 5_000
+    assert plan.lasts_ms == 5_000 + LATE_MS
+
+
+def test_a_round_in_which_one_injection_waits_for_another_ends_with_the_last_however_late_the_first_came():
+    injections = (exactly(at_ms=Ms(5)), exactly(after=After(injection=1, plus_ms=Ms(10))))
+    assert draw_plan(an_experiment(schedule=None, injections=injections), 0).ends_when_done
+    assert not draw_plan(an_experiment(injections=injections), 0).ends_when_done, "the schedule says when"
 
 
 @pytest.mark.parametrize(

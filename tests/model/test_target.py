@@ -43,7 +43,7 @@ MASTER = seen(
     exe="/usr/bin/python3.11",
     cmdline=("gunicorn", "--bind", "127.0.0.1:80", "notes:app"),
     user="www",
-    cgroup="/system.slice/web.service",
+    cgroup=("/system.slice/web.service", "/x/y"),
     env=("HOME=/srv", "CROUPIER_RUN=r1"),
     ports=(80, 443),
 )
@@ -91,6 +91,12 @@ def pids(found: Census) -> list[int]:
         (Selector(port=80), [10, 11, 12]),
         (Selector(port=443), [10]),
         (Selector(cgroup="/system.slice/*"), [10]),
+        (Selector(cgroup="/system.slice"), [10]),
+        (Selector(cgroup="/x/y/"), [10]),
+        (Selector(cgroup="/system.sl"), []),
+        (Selector(cgroup="/"), []),
+        (Selector(unit="web.service"), []),
+        (Selector(container="web"), []),
         (Selector(env="CROUPIER_RUN"), [10]),
         (Selector(env="CROUPIER_RUN=r1"), [10]),
         (Selector(env="CROUPIER_RUN=r"), []),
@@ -128,6 +134,7 @@ def test_what_is_excluded_is_taken_out_again(exclude, found):
 def test_a_column_that_could_not_be_read_matches_nobody():
     blind = seen(40)
     for selector in (
+        Selector(unit="u.service"), Selector(user_unit="u.service"), Selector(container="c"),
         Selector(exe="*"), Selector(user="www"), Selector(cgroup="*"), Selector(env="A"), Selector(port=80),
         Selector(cmdline=Cmdline(glob="*")),
     ):  # fmt: skip
@@ -247,3 +254,14 @@ def test_thousands_of_processes_are_searched_by_tree_in_no_time():
     # Each below the one before: with a walk per process this would be twelve million steps.
     line = tuple(seen(pid, parent=pid - 1) for pid in range(1, 5_001))
     assert len(matches(Selector(tree=1), line)) == 5_000
+
+
+def test_only_one_cgroup_that_is_named_whole_is_a_group() -> None:
+    said = {"/a/b": "/a/b", "/a/b/": "/a/b", "/": "", "/a/*": "", "a/b": "", "": ""}
+    assert {path: Selector(cgroup=path).group for path in said} == said
+    assert Selector(name="x").group == ""
+
+
+def test_what_is_asked_of_somebody_else_needs_the_column_of_cgroups() -> None:
+    for one in (Selector(unit="a.service"), Selector(user_unit="a.service"), Selector(container="a")):
+        assert columns([one]) == {"cgroup"}

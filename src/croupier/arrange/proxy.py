@@ -19,11 +19,11 @@ from ..model.errors import TargetError
 from ..model.link import address
 from ..model.target import Identity
 from ..model.undo import Healing, UndoRecord
-from ..system import procs, relay, signals
+from ..system import procs, relay
 from . import Hands
+from .ended import ended, named, written
 
 _STARTS_WITHIN_S = 10.0
-_ENDS_WITHIN_S = 1.0
 _PACE_S = 0.005
 _LONGEST_PATH = 107
 """Bytes of a path in a socket's address; unix(7)."""
@@ -72,18 +72,16 @@ class ProxyArranger:
         )
         hands.intend(record)
         who = hands.start(f"proxy-{name}", [sys.executable, "-m", "croupier.relay", where, str(listen), str(to)])
-        hands.intend(msgspec.structs.replace(record, data={**record.data, "process": [who.pid, who.started]}))
+        hands.intend(msgspec.structs.replace(record, data={**record.data, "process": [written(who)]}))
         _wait_for(where, who)
         hands.applied(record.key)
 
     def heal(self, record: UndoRecord) -> Healing:
         """End it, and remove the path that it listened on."""
-        who = _process(record)
-        note = ""
-        if who is None or not procs.alive(who):
-            note = "the proxy is gone"
-        elif not _ended(who):
-            return Healing(verified=False, note=f"the proxy ({who}) is still alive")
+        left = [one for one in named(record, record.data["process"]) if procs.alive(one)]
+        note = "" if left else "the proxy is gone"
+        if still := ended(left):
+            return Healing(verified=False, note=f"the proxy ({still[0]}) is still alive")
         path = str(record.data["path"])
         if path and _is_socket(path):
             Path(path).unlink(missing_ok=True)
@@ -105,23 +103,6 @@ def _answers(where: str) -> bool:
         return relay.ask(where) is not None
     except TimeoutError:
         return False
-
-
-def _process(record: UndoRecord) -> Identity | None:
-    if not record.data["process"]:
-        return None
-    pid, started = record.data["process"]
-    return Identity(pid=pid, started=started, boot=record.who.boot)
-
-
-def _ended(who: Identity) -> bool:
-    signals.send(who, "KILL")
-    end = time.monotonic() + _ENDS_WITHIN_S
-    while procs.alive(who):
-        if time.monotonic() > end:
-            return False
-        time.sleep(_PACE_S)
-    return True
 
 
 def _is_socket(path: str) -> bool:

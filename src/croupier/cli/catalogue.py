@@ -1,4 +1,4 @@
-"""`faults`, `probes` and `schema`: what an experiment may say."""
+"""`faults`, `probes`, `scenarios` and `schema`: what an experiment may say."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ from typing import Any
 import msgspec
 
 from ..load import schema as file_schema
+from ..load.library import experiment_of, read_scenario, scenario_names, settings_of
 from ..load.words import default_of, in_words
 from ..model.errors import ExperimentError
+from ..model.scenario import TIERS
 from ..registry import catalogue
 
 
@@ -44,6 +46,28 @@ def probes(arguments: Namespace) -> int:
     return _print(rows, arguments, ())
 
 
+def scenarios(arguments: Namespace) -> int:
+    """Every scenario by tier, or one with all that it says."""
+    found = {name: read_scenario(name) for name in ([arguments.name] if arguments.name else scenario_names())}
+    if arguments.json:
+        rows = [
+            {"name": name, **msgspec.to_builtins(one), "settings": msgspec.to_builtins(settings_of(one))}
+            for name, one in found.items()
+        ]
+        return _print_json(rows)
+    if arguments.name:
+        sys.stdout.write(experiment_of(arguments.name, found[arguments.name], {}))
+        return 0
+    widest = max(len(name) for name in found)
+    for tier, meaning in TIERS.items():
+        print(f"tier {tier}: {meaning}")
+        for name, one in found.items():
+            if one.tier == tier:
+                print(f"  {name:{widest}}  {one.title}")
+    print("\ncroupier scenarios NAME shows one; croupier init --from NAME writes it as an experiment of yours")
+    return 0
+
+
 def schema(arguments: Namespace) -> int:
     """The JSON Schema of the experiment file, or of the result of a search."""
     if arguments.search:
@@ -52,9 +76,7 @@ def schema(arguments: Namespace) -> int:
         told = msgspec.json.schema(SearchResult)
     else:
         told = file_schema(catalogue(tuple(arguments.plugin)))
-    text = msgspec.json.format(msgspec.json.encode(told), indent=2)
-    sys.stdout.write(text.decode() + "\n")
-    return 0
+    return _print_json(told)
 
 
 def _options(spec: type[Any], written: dict[str, Any]) -> list[dict[str, str]]:
@@ -83,8 +105,7 @@ def _print(rows: list[dict[str, Any]], arguments: Namespace, more: tuple[str, ..
         if not rows:
             raise ExperimentError(f"there is no {arguments.name!r}", hint=f"known are {', '.join(known)}")
     if arguments.json:
-        sys.stdout.write(msgspec.json.format(msgspec.json.encode(rows), indent=2).decode() + "\n")
-        return 0
+        return _print_json(rows)
     for row in rows:
         summary = row["summary"] if arguments.name else row["summary"].split("\n\n")[0]
         print(row["name"])
@@ -97,4 +118,9 @@ def _print(rows: list[dict[str, Any]], arguments: Namespace, more: tuple[str, ..
             if row[key]:
                 print(f"  {key}: {row[key]}")
         print()
+    return 0
+
+
+def _print_json(told: Any) -> int:
+    sys.stdout.write(msgspec.json.format(msgspec.json.encode(told), indent=2).decode() + "\n")
     return 0

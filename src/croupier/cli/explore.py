@@ -51,16 +51,12 @@ def explore(arguments: Namespace) -> int:
         stdin=arguments.stdin,
         level=arguments.level,
     )
-    progress = _progress if sys.stderr.isatty() and not arguments.json else None
-    search = Search(setting, Path(arguments.out).absolute(), argv=sys.argv, progress=progress)
-    try:
-        with _stoppable():
-            result = search.run()
-    except _Stopped as stopped:
-        print(f"\ncroupier: {stopped}; what was found by then is in {search.dir.journal}", file=sys.stderr)
-        return 128 + stopped.number
-    if progress:
-        print("\r\x1b[K", end="", file=sys.stderr)
+    search = Search(
+        setting, Path(arguments.out).absolute(), argv=sys.argv, progress=_progress if _is_watched(arguments) else None
+    )
+    result = _run(search, arguments)
+    if isinstance(result, int):
+        return result
     return _tell(arguments, search.dir, result, search.recording.operations, search.points)
 
 
@@ -84,17 +80,31 @@ def explore_rounds(arguments: Namespace) -> int:
         title=arguments.name,
         plugins=tuple(arguments.plugin),
     )
-    progress = _progress if sys.stderr.isatty() and not arguments.json else None
-    search = RoundSearch(setting, experiment, Path(arguments.out).absolute(), argv=sys.argv, progress=progress)
+    out = Path(arguments.out).absolute()
+    search = RoundSearch(
+        setting, experiment, out, argv=sys.argv, progress=_progress if _is_watched(arguments) else None
+    )
+    result = _run(search, arguments)
+    if isinstance(result, int):
+        return result
+    return _tell(arguments, search.dir, result, search.operations, search.points)
+
+
+def _is_watched(arguments: Namespace) -> bool:
+    return sys.stderr.isatty() and not arguments.json
+
+
+def _run(search: Search | RoundSearch, arguments: Namespace) -> SearchResult | int:
+    """What a search says; an exit code where it was stopped before its end."""
     try:
         with _stoppable():
             result = search.run()
     except _Stopped as stopped:
         print(f"\ncroupier: {stopped}; what was found by then is in {search.dir.journal}", file=sys.stderr)
         return 128 + stopped.number
-    if progress:
+    if _is_watched(arguments):
         print("\r\x1b[K", end="", file=sys.stderr)
-    return _tell(arguments, search.dir, result, search.operations, search.points)
+    return result
 
 
 class _Stopped(BaseException):

@@ -1,4 +1,4 @@
-"""`init`: an experiment for somebody's own app, from flags or by asking."""
+"""`init`: an experiment for somebody's own app, from flags, by asking, or from a scenario of the library."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ from pathlib import Path
 
 from ..load import load_text
 from ..load.init import Answers, template
+from ..load.library import experiment_of, read_scenario
 from ..model.errors import ExperimentError
 from ..registry import catalogue
 
 
 def init(arguments: Namespace) -> int:
     """Write the file; never over one that is there, unless --force."""
-    path = Path(arguments.file)
-    if path.exists() and not arguments.force:
-        raise ExperimentError("this file is there already", at=str(path), hint="name another, or give --force")
+    if arguments.scenario:
+        return _from_scenario(arguments)
+    if arguments.set:
+        raise ExperimentError("there is no scenario to set this in", at="--set", hint="give --from NAME as well")
+    path = _new_file(arguments, "experiment.yaml")
     ask = sys.stdin.isatty() and not arguments.yes
     app = arguments.app or (_ask("How is the app started?", "python app.py") if ask else "")
     if not app:
@@ -45,7 +48,34 @@ def init(arguments: Namespace) -> int:
         children=arguments.workers
         or (ask and _ask("Does it have worker processes? (y/n)", "n").lower().startswith("y")),
     )
-    text = template(answers)
+    return _write(path, template(answers))
+
+
+def _from_scenario(arguments: Namespace) -> int:
+    """A scenario with its settings filled in."""
+    for flag in ("app", "title", "ready_url", "ready_port", "workload", "check", "sqlite", "workers"):
+        if getattr(arguments, flag):
+            name = "command" if flag == "app" else flag.replace("_", "-")
+            hint = f"a scenario has settings of its own: --set KEY=VALUE; `croupier scenarios {arguments.scenario}`"
+            raise ExperimentError("this does not go with --from", at=f"--{name}", hint=hint)
+    given = {}
+    for one in arguments.set:
+        key, equals, value = one.partition("=")
+        if not equals:
+            raise ExperimentError(f"{one[:60]!r} sets nothing", at="--set", hint="write KEY=VALUE")
+        given[key] = value
+    text = experiment_of(arguments.scenario, read_scenario(arguments.scenario), given)
+    return _write(_new_file(arguments, f"{Path(arguments.scenario).stem}.yaml"), text)
+
+
+def _new_file(arguments: Namespace, otherwise: str) -> Path:
+    path = Path(arguments.file or otherwise)
+    if path.exists() and not arguments.force:
+        raise ExperimentError("this file is there already", at=str(path), hint="name another, or give --force")
+    return path
+
+
+def _write(path: Path, text: str) -> int:
     load_text(text.encode(), str(path), catalogue())  # What we write must be what we read.
     try:
         path.write_text(text)

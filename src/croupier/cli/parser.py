@@ -47,7 +47,7 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND")
     for add in (
         _init, _validate, _plan, _run, _explore, _replay, _shrink, _judge, _report, _runs, _halt, _recover, _faults,
-        _probes, _doctor, _schema,
+        _probes, _scenarios, _doctor, _schema,
     ):  # fmt: skip
         add(commands)
     return parser
@@ -92,9 +92,24 @@ def _with_round(parser: argparse.ArgumentParser) -> None:
 
 def _init(commands: Any) -> None:
     parser = _command(
-        commands, "init", "write an experiment for my app, by asking or from flags", later("init", "init")
+        commands,
+        "init",
+        "write an experiment for my app, by asking, from flags, or from a scenario",
+        later("init", "init"),
     )
-    parser.add_argument("file", nargs="?", default="experiment.yaml", metavar="FILE", help="default: experiment.yaml")
+    parser.add_argument(
+        "file", nargs="?", default="", metavar="FILE", help="default: experiment.yaml, or SCENARIO.yaml with --from"
+    )
+    parser.add_argument(
+        "--from",
+        dest="scenario",
+        default="",
+        metavar="SCENARIO",
+        help="one of the library (`croupier scenarios`), or a file of your own like one of those",
+    )
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the scenario; may be repeated"
+    )
     parser.add_argument("--command", dest="app", metavar="CMD", help="how the app is started, as you would type it")
     parser.add_argument("--title", help="what the experiment shows, in a few words")
     parser.add_argument(
@@ -300,6 +315,17 @@ def _probes(commands: Any) -> None:
     parser.add_argument("name", nargs="?", metavar="NAME", help="only this one")
     parser.add_argument("--json", action="store_true", help="print them as JSON")
     _with_plugins(parser)
+
+
+def _scenarios(commands: Any) -> None:
+    parser = _command(
+        commands,
+        "scenarios",
+        "list the scenarios that `init --from` knows; of one, its checklist, settings and runbook",
+        later("catalogue", "scenarios"),
+    )
+    parser.add_argument("name", nargs="?", metavar="NAME", help="only this one")
+    parser.add_argument("--json", action="store_true", help="print them as JSON")
 
 
 def _doctor(commands: Any) -> None:

@@ -97,7 +97,8 @@ class PartAct(Protocol):
 
 
 class Healer(Protocol):
-    """Whoever undoes the records of one name."""
+    """Whoever undoes the records of one name. One that may need longer than the guardian gives says so, in seconds, as
+    `heals_within_s`."""
 
     def heal(self, record: UndoRecord) -> Healing:
         """Undo from data alone. Idempotent; also called by the guardian and by `croupier recover`."""

@@ -24,6 +24,8 @@ VARIABLE = "CROUPIER_HELPER"
 _MARK = "helper_mark"
 _WHO = "helpers"
 _END_WITHIN_S = 1.0
+_ASKED_WITHIN_S = 0.3
+_LOOK_S = 0.01
 _PACE_S = 0.002
 _SLACK_MS = 2_000
 
@@ -49,13 +51,13 @@ def naming(record: UndoRecord, *started: Identity) -> UndoRecord:
     return msgspec.structs.replace(record, data={**record.data, _WHO: listed})
 
 
-def start(record: UndoRecord, argv: Sequence[str], act: Act) -> Identity:
-    """Start a helper for a record that is intended, and name it there.
+def start(record: UndoRecord, argv: Sequence[str], act: Act, env: Mapping[str, str] | None = None) -> Identity:
+    """Start a helper for a record that is intended, and name it there. `env` is set beside its environment.
 
     Raises TargetError where it cannot be started, or the round is halted first.
     """
     try:
-        who = act.start(record.key, argv)
+        who = act.start(record.key, argv, env)
         act.intend(naming(record, who))
     except HarnessError:
         if act.halted:
@@ -84,20 +86,28 @@ def of(record: UndoRecord) -> list[Identity]:
     return list(dict.fromkeys(one for top in tops for one in (top, *procs.family(top.pid)) if procs.alive(one)))
 
 
+def ask_to_end(record: UndoRecord) -> None:
+    """Tell every helper of a record to end (SIGTERM), and give them a moment to put away what they hold."""
+    _signal(of(record), "TERM")
+    until = time.monotonic() + _ASKED_WITHIN_S
+    while of(record) and time.monotonic() < until:
+        time.sleep(_LOOK_S)
+
+
 def end(record: UndoRecord) -> list[Identity]:
     """Kill every helper of a record until none is left. Who is still alive after a second."""
     until = time.monotonic() + _END_WITHIN_S
     while left := of(record):
-        _kill(left)
+        _signal(left, "KILL")
         if time.monotonic() >= until:
             return left
         time.sleep(_PACE_S)
     return []
 
 
-def _kill(whom: Iterable[Identity]) -> None:
+def _signal(whom: Iterable[Identity], name: str) -> None:
     for one in whom:
         try:
-            signals.send(one, "KILL")
+            signals.send(one, name)
         except PermissionError:
             continue

@@ -7,9 +7,7 @@ record holds nothing but the mark by which the helper is found. Landed is what a
 from __future__ import annotations
 
 import re
-import shutil
 import sqlite3
-import subprocess
 import sys
 from pathlib import Path
 
@@ -19,12 +17,11 @@ from ..model.faults.database import LockDatabase
 from ..model.guard import Permit
 from ..model.target import Seen
 from ..model.undo import Healing, UndoRecord
-from ..system import procs
+from ..system import procs, psql
 from ..system.clock import now_us
 from . import Act, Outcome, helpers, too_late
 
 _SEEN_WITHIN_MS = 5_000
-_ASK_WITHIN_S = 3.0
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_$]*(\.[A-Za-z_][A-Za-z0-9_$]*)?")
 _SQLITE = (
     "import sqlite3, sys, time\n"
@@ -58,7 +55,7 @@ class LockDatabaseInjector:
             return "SQLite is locked as a whole: leave out `what`" if fault.what != "whole" else ""
         if fault.what != "whole" and not _NAME.fullmatch(fault.table):
             return f"{fault.table!r} is no name of a table" if fault.table else f"{fault.what} needs `table`"
-        return "" if shutil.which("psql") else "psql is not installed (apt-get install postgresql-client)"
+        return psql.lacking()
 
     def inject(self, permit: Permit, fault: LockDatabase, act: Act) -> Outcome:
         """Take the lock once, whoever the targets are; landed when another connection was refused it."""
@@ -90,7 +87,7 @@ def _lock(target: Seen, fault: LockDatabase, act: Act) -> Outcome:
     )  # fmt: skip
     act.intend(record)
     try:
-        who = helpers.start(record, _holding(fault, act), act)
+        who = helpers.start(record, _holding(fault, act), act, psql.named({}))
     except TargetError as problem:
         return Outcome(result="unsure", detail=f"{target}: the lock could not be asked for: {problem.message}")
     seen = act.wait(_SEEN_WITHIN_MS, lambda: not procs.alive(who) or _is_locked(fault, act))
@@ -109,11 +106,7 @@ def _holding(fault: LockDatabase, act: Act) -> list[str]:
         return [sys.executable, "-S", "-c", _SQLITE, str(Path(act.cwd, fault.sqlite)), seconds]
     # The transaction waits in the client, so that the server hears of its end at once.
     steps = ["BEGIN", _statement(fault), f"\\! sleep {seconds}"]
-    return [*_psql(fault), *(word for step in steps for word in ("-c", step))]
-
-
-def _psql(fault: LockDatabase) -> list[str]:
-    return ["psql", "-X", "-q", "-w", "-v", "ON_ERROR_STOP=1", "-d", fault.postgres]
+    return [*psql.command(fault.postgres), *(word for step in steps for word in ("-c", step))]
 
 
 def _statement(fault: LockDatabase) -> str:
@@ -137,14 +130,8 @@ def _is_locked(fault: LockDatabase, act: Act) -> bool:
             base.close()
         return False
     asked = "SET lock_timeout = '100ms'; BEGIN; " + _statement(fault).replace("UPDATE", "UPDATE NOWAIT") + "; ROLLBACK"
-    try:
-        done = subprocess.run(
-            [*_psql(fault), "-c", asked], capture_output=True, text=True, timeout=_ASK_WITHIN_S, env=dict(act.env),
-            stdin=subprocess.DEVNULL, check=False,
-        )  # fmt: skip
-    except (OSError, subprocess.SubprocessError):
-        return False
-    return done.returncode != 0 and "lock" in done.stderr
+    answer = psql.ask(fault.postgres, asked, act.env)
+    return answer.failed and "lock" in answer.trouble
 
 
 INJECTOR = LockDatabaseInjector()

@@ -14,10 +14,10 @@ from ..model.undo import Healing, UndoRecord
 from ..system import procs, relay
 from ..system.clock import now_us
 from . import Act, Outcome, together
+from .hits import wait_for
 
 _GRACE_US = 1_000_000
 """How long after its time the proxy lifts a rule by itself: whoever is alive to heal, and to say so, comes first."""
-_LOOK_MS = 20
 _PATIENT_S = 0.8
 """On a busy machine an answer may take its time; a halt leaves us a second."""
 _SEEDS = 2**63
@@ -112,15 +112,7 @@ def put_into_force(permit: Permit, fault: OnProxy, act: Act) -> tuple[list[InFor
     for one in rules:
         one.begin()
     took_us = now_us() - decided_us
-
-    def seen() -> bool:
-        looked = [one.look() or not procs.alive(one.target.identity) for one in rules]
-        return all(looked)
-
-    end_us = now_us() + int(fault.for_ms) * 1_000
-    # Asked now and then, since each question is answered between two chunks of somebody's bytes.
-    while not seen() and not act.halted and now_us() < end_us:
-        act.wait(min(_LOOK_MS, (end_us - now_us()) / 1_000))
+    wait_for(rules, int(fault.for_ms), act)
     return rules, took_us
 
 

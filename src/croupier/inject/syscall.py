@@ -11,7 +11,7 @@ import errno
 import os
 
 from ..model.fault import Fault
-from ..model.faults.syscall import Syscall
+from ..model.faults.syscall import SlowIo, Syscall
 from ..model.guard import Permit
 from ..model.target import Identity, Seen
 from ..model.undo import UndoRecord
@@ -69,7 +69,7 @@ class SyscallInjector:
         return Healing(verified=True, note=f"{rule.hits} of {rule.seen} calls went wrong{gone}")
 
 
-def _begun(target: Seen, fault: Syscall, act: Act) -> call_rules.Rule | Outcome:
+def _begun(target: Seen, fault: Syscall | SlowIo, act: Act) -> call_rules.Rule | Outcome:
     who = target.identity
     if not procs.alive(who):
         return Outcome(result="missed", detail=f"{target}: gone before its calls could go wrong")
@@ -86,7 +86,7 @@ def _begun(target: Seen, fault: Syscall, act: Act) -> call_rules.Rule | Outcome:
     act.intend(
         UndoRecord(
             key=key,
-            fault="syscall",
+            fault=fault.kind,
             who=who,
             data={"holder": [own.pid, own.started]},
             deadline_us=now_us() + int(fault.for_ms) * 1_000,
@@ -109,9 +109,13 @@ def _begun(target: Seen, fault: Syscall, act: Act) -> call_rules.Rule | Outcome:
 
 def _seen(rule: call_rules.Rule) -> Outcome:
     fault, who = rule.fault, rule.top
-    names = " or ".join(fault.calls).replace("any", "call that changes a file")
+    names, said = " or ".join(fault.calls).replace("any", "call that changes a file"), "was held"
+    if isinstance(fault, SlowIo):
+        names = " or ".join((fault.of,) if isinstance(fault.of, str) else fault.of)
+    else:
+        said = _SAID[fault.do].format(fault.errno)
     if rule.hits:
-        return Outcome(result="landed", detail=f"{who}: {names} {_SAID[fault.do].format(fault.errno)}")
+        return Outcome(result="landed", detail=f"{who}: {names} {said}")
     if not procs.alive(who):
         return Outcome(result="missed", detail=f"{who}: it ended by itself, and made no such call")
     return Outcome(result="missed", detail=f"{who}: it made no {names} that matches ({rule.seen} seen)")

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from fnmatch import fnmatchcase
 from typing import Any
 
-from ..model.arrangement import ARRANGEMENTS, Proxy
+from ..model.arrangement import ARRANGEMENTS, MOST_MEMBERS, MOST_NETWORKS, Proxy
 from ..model.experiment import (
     After,
     Collect,
@@ -35,6 +35,7 @@ from ..model.experiment import (
 )
 from ..model.fault import Kill, Request
 from ..model.faults.network import DelayQueries, Network, OnProxy
+from ..model.faults.packets import InNetwork, Packets
 from ..model.probe import (
     Acks,
     Command,
@@ -52,7 +53,7 @@ from ..model.probe import (
 from ..model.target import Cmdline, Selector
 from ..model.units import Ms
 from .document import Node
-from .links import Wrong, wrong_with_delay, wrong_with_network, wrong_with_proxy
+from .links import Wrong, wrong_with_delay, wrong_with_network, wrong_with_packets, wrong_with_proxy
 from .problems import Path, did_you_mean
 from .reading import ABORT_KEYS, BAD, Mention, Reading, fields_of
 
@@ -194,6 +195,9 @@ def _check_selector(reading: Reading, found: Mention) -> None:
             "pick",
             hint="give process: NAME as well, or leave it out",
         )
+    groups = [name for name in ("cgroup", "unit", "user_unit", "container") if getattr(one, name) is not None]
+    if len(groups) > 1:
+        _note(reading, found, f"{groups[0]} and {groups[1]} both name a cgroup", groups[1], hint="keep one of the two")
     if one.count is not None and one.percent is not None:
         _note(reading, found, "count and percent are both given", "percent", hint="keep one of the two")
     for name, lowest, highest in (("count", 1, 2**22), ("pid", 1, 2**22), ("parent", 0, 2**22), ("tree", 1, 2**22),
@@ -384,6 +388,7 @@ _CHECKS: dict[type[Any], Callable[[Reading, Mention], None]] = {
     Proxy: _check_by(wrong_with_proxy),
     Network: _check_by(wrong_with_network),
     DelayQueries: _check_by(wrong_with_delay),
+    Packets: _check_by(wrong_with_packets),
     ProcessSpec: _check_command,
     Workload: _check_command,
     Command: _check_command,
@@ -424,9 +429,17 @@ def _check_names(reading: Reading, root: Node) -> None:
     for section, names in (("processes", processes), ("attach", attach)):
         for name in RESERVED & names.keys():
             reading.note(f"the name {name!r} is croupier's own", names[name], (section, name), "choose another")
+    _check_sizes(reading, root)
     for name in processes.keys() & attach.keys():
         hint = f"{name!r} stands under processes as well, in line {processes[name].line}"
         reading.note(f"the name {name!r} is given twice", attach[name], ("attach", name), hint)
+
+
+def _check_sizes(reading: Reading, root: Node) -> None:
+    for section, most in (("networks", MOST_NETWORKS), ("processes", MOST_MEMBERS)):
+        names = _names(root, section)
+        if len(names) > most and (section == "networks" or _names(root, "networks")):
+            reading.note(f"with networks there may be {most} {section} at most", names[list(names)[most]], (section,))
 
 
 def _check_mentions(reading: Reading, root: Node) -> None:
@@ -448,8 +461,17 @@ def _check_mentions(reading: Reading, root: Node) -> None:
                     _note(reading, found, f"croupier did not start {name!r}", "process", hint=hint)
                 else:
                     _check_name(reading, found, name, "process", started)
+            case ProcessSpec(network=name) | Workload(network=name) | Command(network=name) | Acks(network=name) if (
+                name
+            ):
+                _check_name(reading, found, name, "network", _names(root, "networks"), what="network")
+            case InNetwork():
+                for name in one.neighbours:
+                    _check_name(reading, found, name, "from", {**started, **dict.fromkeys(RESERVED, root)})
             case OnProxy(proxy=name):
                 _check_name(reading, found, name, "proxy", _names(root, "proxies"), what="proxy")
+            case Log(process="workload") | LogTrigger(process="workload") if root.child("workload") is not None:
+                pass
             case Log(process=name) | LogTrigger(process=name):
                 if name in attached and name not in started:
                     hint = "only the output of what stands under processes is read"
@@ -626,7 +648,12 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 def _arranged(root: Node) -> dict[str, list[str]]:
     """The kinds of arrangements, with the names that the document declares of each."""
     sections = {one.kind: root.child(one.section) for one in ARRANGEMENTS}
-    return {kind: list(node.entries) if node else [] for kind, node in sections.items()}
+    arranged = {kind: list(node.entries) if node else [] for kind, node in sections.items()}
+    processes = root.child("processes")
+    homes = {name: node for name, (_, node) in processes.entries.items()} if processes else {}
+    if workload := root.child("workload"):
+        homes["workload"] = workload
+    return {**arranged, "address": [name for name, node in homes.items() if node.child("network")]}
 
 
 def _misnamed(reference: str, environment: Mapping[str, str], arranged: Mapping[str, list[str]]) -> tuple[str, str]:
@@ -648,6 +675,8 @@ def _misnamed(reference: str, environment: Mapping[str, str], arranged: Mapping[
         declared = arranged[kind]
         if name in declared:
             return "", ""
+        if kind == "address":
+            return f"{shown} stands for nothing: no process of that name lives in a network", "give it network: NAME"
         return f"{shown} stands for nothing: there is no {kind} of that name", did_you_mean(name, declared)
     known = ["state", "acks", "seed", "port.NAME", "env.NAME", *(f"{one}.NAME" for one in arranged)]
     hint = did_you_mean(reference, known)

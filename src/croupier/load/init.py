@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePath
 
 from ..model.experiment import references
+from .writing import flow_list, is_word, scalar
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -197,15 +198,10 @@ def _name(answers: Answers) -> str:
     wanted = answers.name or program
     kept = re.sub(r"[^A-Za-z0-9_-]+", "-", wanted).strip("-_")[:63]
     kept = re.sub(r"^[^A-Za-z]+", "", kept)
-    return kept if kept and kept not in ("workload", "croupier", "guardian") and not _is_word(kept) else "app"
+    return kept if kept and kept not in ("workload", "croupier", "guardian") and not is_word(kept) else "app"
 
 
 _INTERPRETER = re.compile(r"(python[\d.]*|node|ruby|perl|php|java|deno|bun|sh|bash)(\.exe)?")
-
-
-def _is_word(text: str) -> bool:
-    """Whether YAML would read something else than text; some editors still follow YAML 1.1."""
-    return text.lower() in ("null", "true", "false", "yes", "no", "on", "off", "y", "n")
 
 
 def _one_line(text: str) -> str:
@@ -213,19 +209,20 @@ def _one_line(text: str) -> str:
 
 
 def _list(words: tuple[str, ...]) -> str:
-    return f"[{', '.join(_quoted(word) for word in words)}]"
+    return flow_list(tuple(_with_references(word) for word in words))
 
 
 def _quoted(text: str, *, literal: bool = False) -> str:
-    """A text as YAML 1.2 reads it, plain where that is safe. References that stand for nothing become literal."""
-    escaped = _REFERENCE.sub(lambda found: found[0] if not literal and _stands(found[0]) else f"${found[0]}", text)
-    if _PLAIN.fullmatch(escaped) and not _is_word(escaped):
-        return escaped
-    return '"' + "".join(_escape(letter) for letter in escaped) + '"'
+    """A text as YAML reads it."""
+    return scalar(_with_references(text, literal=literal))
+
+
+def _with_references(text: str, *, literal: bool = False) -> str:
+    """References that stand for nothing become literal."""
+    return _REFERENCE.sub(lambda found: found[0] if not literal and _stands(found[0]) else f"${found[0]}", text)
 
 
 _REFERENCE = re.compile(r"(?<!\$)\$\{[^}]*\}?")
-_PLAIN = re.compile(r"[A-Za-z/][A-Za-z0-9_./-]*( [A-Za-z0-9_./-]+)*")
 
 
 def _stands(reference: str) -> bool:
@@ -233,16 +230,3 @@ def _stands(reference: str) -> bool:
         one in ("state", "acks", "seed") or re.fullmatch(r"port\.[A-Za-z][A-Za-z0-9_-]{0,62}|env\.[A-Za-z_]\w*", one)
         for one in references(reference)
     ) and reference.endswith("}")
-
-
-def _escape(letter: str) -> str:
-    code = ord(letter)
-    if letter in '"\\':
-        return "\\" + letter
-    if letter in "\n\t":
-        return "\\n" if letter == "\n" else "\\t"
-    if 0x20 <= code < 0x7F or (letter.isprintable() and code < 0xD800):
-        return letter
-    if code == 0 or 0xD800 <= code < 0xE000:
-        return "\\uFFFD"
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

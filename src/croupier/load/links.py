@@ -8,6 +8,7 @@ from typing import NamedTuple
 from ..model.arrangement import Proxy
 from ..model.experiment import references
 from ..model.faults.network import DelayQueries, Network
+from ..model.faults.packets import Packets
 from ..model.link import address
 
 
@@ -42,6 +43,14 @@ def wrong_with_network(one: Network) -> Iterator[Wrong]:
         yield Wrong(f"the fault is over ({one.for_ms}) before anything is cut", "cut_after", "make for longer")
     if one.slice_delay_ms and not one.slice_bytes:
         yield Wrong("slice_delay goes with slice, the size of a piece", "slice_delay")
+
+
+def wrong_with_packets(one: Packets) -> Iterator[Wrong]:
+    """Options that do nothing."""
+    if not one.does_something:
+        yield Wrong(
+            "this hurts nothing", "", "give at least one of loss, delay, jitter, duplicate, reorder, corrupt, rate"
+        )
 
 
 def wrong_with_delay(one: DelayQueries) -> Iterator[Wrong]:

@@ -11,6 +11,7 @@ import inspect
 import itertools
 import textwrap
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -236,20 +237,25 @@ def _name_pattern() -> str:
 
 def field_docs(cls: type[Any]) -> dict[str, str]:
     """The texts that stand under the fields of a class, its bases' included; nothing where there is no source."""
+    return {name: text for one in reversed(cls.__mro__) for name, text in _own_docs(one).items()}
+
+
+@cache
+def _own_docs(one: type[Any]) -> dict[str, str]:
+    """Those that stand in its own body: read once, since it is the base of many."""
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(one)))
+    except (OSError, TypeError, SyntaxError):
+        return {}
     docs: dict[str, str] = {}
-    for one in reversed(cls.__mro__):
-        try:
-            tree = ast.parse(textwrap.dedent(inspect.getsource(one)))
-        except (OSError, TypeError, SyntaxError):
-            continue
-        body = tree.body[0].body if tree.body and isinstance(tree.body[0], ast.ClassDef) else []
-        for before, after in itertools.pairwise(body):
-            if (
-                isinstance(before, ast.AnnAssign)
-                and isinstance(before.target, ast.Name)
-                and isinstance(after, ast.Expr)
-                and isinstance(after.value, ast.Constant)
-                and isinstance(after.value.value, str)
-            ):
-                docs[before.target.id] = inspect.cleandoc(after.value.value).replace("\n", " ")
+    body = tree.body[0].body if tree.body and isinstance(tree.body[0], ast.ClassDef) else []
+    for before, after in itertools.pairwise(body):
+        if (
+            isinstance(before, ast.AnnAssign)
+            and isinstance(before.target, ast.Name)
+            and isinstance(after, ast.Expr)
+            and isinstance(after.value, ast.Constant)
+            and isinstance(after.value.value, str)
+        ):
+            docs[before.target.id] = inspect.cleandoc(after.value.value).replace("\n", " ")
     return docs

@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 
-from .arrangement import Arrangement, Proxy, Volume
+from .arrangement import CROUPIER, Arrangement, JoinedSubnet, Proxy, Subnet, Volume
 from .errors import ExperimentError
 from .fault import Fault, SignalName, SyscallName
 from .noun import Noun
@@ -91,6 +91,8 @@ class ProcessSpec(Noun, frozen=True, kw_only=True):
     """The command daemonises: its end is no death, and the process that it leaves behind is the main one."""
     needs: tuple[Name, ...] = ()
     """Processes that must be ready before this one is started."""
+    network: str = ""
+    """The network that it lives in, a name under `networks`; by default the host's."""
 
 
 class Workload(Noun, frozen=True, kw_only=True):
@@ -106,13 +108,15 @@ class Workload(Noun, frozen=True, kw_only=True):
     """How it is ended when the round is over."""
     exit_codes: tuple[int, ...] = (0,)
     """How it may end by itself; anything else means that evidence is missing."""
+    network: str = ""
+    """The network that it lives in, a name under `networks`; by default the host's."""
 
 
 class LogTrigger(Noun, frozen=True, kw_only=True):
     """A process prints a line that matches; `nth` counts matches from 1."""
 
     process: str
-    """Who prints it; a name under `processes`."""
+    """Who prints it; a name under `processes`, or `workload`."""
     match: str
     """A regular expression (Python's), searched in each line."""
     nth: Annotated[int, msgspec.Meta(ge=1)] = 1
@@ -216,6 +220,17 @@ class Window(Noun, frozen=True, kw_only=True):
     """An IANA name, like `Europe/Berlin`."""
 
 
+class Cluster(Noun, frozen=True, kw_only=True):
+    """What of Kubernetes may be touched: exact names. What is not named here is refused, and so is `kube-system`."""
+
+    contexts: tuple[str, ...] = ()
+    """Contexts of the kubeconfig: which cluster, and as whom."""
+    namespaces: tuple[str, ...] = ()
+    """Namespaces whose pods may be hit."""
+    nodes: tuple[str, ...] = ()
+    """Nodes that may be cordoned or drained."""
+
+
 class Limits(Noun, frozen=True, kw_only=True):
     """The blast radius, in numbers and names. What croupier did not start gets one injection unless said otherwise."""
 
@@ -230,6 +245,8 @@ class Limits(Noun, frozen=True, kw_only=True):
     """Names (globs) of processes, or selectors. Where it is not empty, nothing else may be touched."""
     deny: tuple[Selector | str, ...] = ()
     """Names (globs) of processes, or selectors, that may not be touched, whatever `allow` says."""
+    cluster: Cluster = Cluster()
+    """What of Kubernetes may be touched; nothing, unless it is named here."""
     window: Window | None = None
     """Outside of it, nothing is injected."""
     time_box_ms: Ms | None = msgspec.field(name="time_box", default=None)
@@ -310,6 +327,9 @@ class Experiment(Noun, frozen=True, kw_only=True):
     """Name to a file system of a limited size that croupier makes for the round; `${volume.NAME}` is its path."""
     proxies: dict[Name, Proxy] = {}
     """Name to a proxy between processes; `${proxy.NAME}` is where it listens, as `host:port` or a path."""
+    networks: dict[Name, Subnet] = {}
+    """Name to a network of the round's own; processes live in it by `network: NAME`, and `${address.PROCESS}` is where
+    one is found there."""
     workload: Workload | None = None
     """What uses the program during the round."""
     steady_state: tuple[Probe, ...] = ()
@@ -337,6 +357,22 @@ class Experiment(Noun, frozen=True, kw_only=True):
         """Everything that is set up around the processes: its kind, its name, and what it is to be."""
         yield from (("volume", name, spec) for name, spec in self.volumes.items())
         yield from (("proxy", name, spec.listening(name)) for name, spec in self.proxies.items())
+        yield from (("subnet", name, spec) for name, spec in self.joined().items())
+
+    def joined(self) -> dict[str, JoinedSubnet]:
+        """The networks, each with those who live there."""
+        homes = {name: spec.network for name, spec in self.processes.items()}
+        if self.workload is not None:
+            homes["workload"] = self.workload.network
+        return {
+            name: spec.joined(nth, (who for who, home in homes.items() if home == name))
+            for nth, (name, spec) in enumerate(self.networks.items())
+        }
+
+    def addresses(self) -> dict[str, str]:
+        """The address of each process that lives in a network, and of the workload."""
+        own = {who: home for one in self.joined().values() for who, home in one.addresses.items()}
+        return {who: address for who, address in own.items() if who != CROUPIER}
 
     def selectors(self) -> Iterator[Selector]:
         """Every selector in the file."""
@@ -362,7 +398,7 @@ class Bindings(Noun, frozen=True, kw_only=True):
 
     def lookup(self, reference: str) -> str:
         """The text for `state`, `acks`, `seed`, `port.NAME`, `env.NAME`, or an arrangement's (`volume.NAME`,
-        `proxy.NAME`).
+        `proxy.NAME`, `subnet.NAME`, `address.NAME`).
 
         Raises ExperimentError for others.
         """
@@ -379,7 +415,8 @@ class Bindings(Noun, frozen=True, kw_only=True):
         raise ExperimentError(
             f"${{{reference}}} stands for nothing",
             hint="known are ${state}, ${acks}, ${seed}, ${port.NAME}, ${env.NAME} of a variable that is set, and"
-            " ${volume.NAME} of a volume, ${proxy.NAME} of a proxy; write $${ for a literal ${",
+            " ${volume.NAME} of a volume, ${proxy.NAME} of a proxy, ${subnet.NAME} of a network, ${address.NAME} of a"
+            " process that lives in one; write $${ for a literal ${",
         )
 
 

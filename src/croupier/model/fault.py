@@ -65,6 +65,11 @@ class Fault:
         return ()
 
     @property
+    def reaches(self) -> tuple[tuple[str, str], ...]:
+        """What it touches beyond processes of this machine: kind and name of each, as `limits.cluster` lists them."""
+        return ()
+
+    @property
     def said(self) -> str:
         """The options that differ from their defaults, as text."""
         return ", ".join(

@@ -17,6 +17,7 @@ from .target import Census, Identity, Seen, Selector, choose, descendants, is_na
 
 _DAYS: Final = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
 _DAY_MINUTES: Final = 24 * 60
+_GUARDED_NAMESPACES: Final = frozenset(("kube-system", "kube-public", "kube-node-lease"))
 
 
 class Standing(Noun, frozen=True, kw_only=True):
@@ -74,6 +75,7 @@ class Permit:
     def below(self, target: Identity, census: Census) -> Below:
         """Who of those below a target may be disturbed along with it, by the limits that the target itself met.
 
+        Below the main process of a name is everybody of that name: in a cgroup not all descend from the first.
         `census` is of now, so that whoever was forked meanwhile is judged as well; with the ancestors, and the
         columns that the limits ask for. Nobody is free below a process that this permit is not about, or where the
         guard breaks.
@@ -81,7 +83,10 @@ class Permit:
         if target not in {one.identity for one in self.targets}:
             return Below()
         ids = descendants(target.pid, census)
-        members = tuple(one for one in census if one.pid in ids)
+        role = next((one.role for one in census if one.identity == target and one.main), "")
+        members = tuple(
+            one for one in census if one.pid in ids or (role and one.role == role and one.identity != target)
+        )
         try:
             barred = _all_barred(members, census, self._limits, self._standing)
         except Exception as broken:
@@ -145,7 +150,7 @@ def joined(injection: Injection, parts: Sequence[Permit]) -> Permit:
 
 
 def _consider(injection: Injection, census: Census, limits: Limits, standing: Standing) -> Permit | Refusal | Absent:
-    refusal = _consider_moment(limits, standing)
+    refusal = _consider_moment(limits, standing) or _consider_reach(injection, limits, standing)
     if refusal is not None:
         return refusal
     candidates = matches(injection.target, census)
@@ -189,6 +194,24 @@ def _consider_moment(limits: Limits, standing: Standing) -> Refusal | None:
         )
     if limits.window is not None:
         return _consider_window(limits.window, standing)
+    return None
+
+
+def _consider_reach(injection: Injection, limits: Limits, standing: Standing) -> Refusal | None:
+    """Whatever a fault touches beyond this machine has to be named, one by one, and asked for by `--live`."""
+    allowed = {
+        "context": limits.cluster.contexts, "namespace": limits.cluster.namespaces, "node": limits.cluster.nodes,
+    }  # fmt: skip
+    for kind, name in injection.fault.reaches:
+        if kind == "namespace" and name in _GUARDED_NAMESPACES:
+            return Refusal(limit="protected", reason=f"namespace {name} is protected: Kubernetes itself lives there")
+        if name not in allowed[kind]:
+            where = f"limits.cluster.{kind}s"
+            return Refusal(limit="cluster", reason=f"{kind} {name!r} is not in {where}", hint=f"name it in {where}")
+    if injection.fault.reaches and not standing.live:
+        return Refusal(
+            limit="live", reason="croupier did not start that cluster, so it is only rehearsed", hint="give --live"
+        )
     return None
 
 

@@ -6,7 +6,7 @@ carries a `lot`, the number by which its target will be chosen among those that 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from hashlib import sha256
 from typing import Final
 
@@ -98,23 +98,25 @@ class Plan(Noun, frozen=True, kw_only=True):
     """From the steady state to the end of the round; triggers that have not come by then never fire."""
     injections: tuple[Injection, ...]
     ends_when_done: bool = False
-    """There is no schedule, and something waits for what the program does: the round ends with the last injection, and
-    after `lasts_ms` at the latest."""
+    """There is no schedule, and something waits for what the program does or for another injection: the round ends with
+    the last injection, and after `lasts_ms` at the latest."""
     ends_with_workload: bool = False
     """The round ends when the workload has ended by itself."""
 
 
-def processes_hit(plan: Plan, by: type[Fault], processes: Iterable[str]) -> frozenset[str]:
-    """Those of the processes that a fault of this class may hit, alone or as a part."""
-    known = frozenset(processes)
-    hit: set[str] = set()
+def aims(plan: Plan, processes: Iterable[str]) -> Iterator[tuple[Fault, frozenset[str]]]:
+    """Every fault that is carried out, parts of combinations as well, and those of the processes that it may hit."""
+    every = frozenset(processes)
     for injection in plan.injections:
         for part in injection.fault.parts or (injection,):
-            if isinstance(part.fault, by):
-                target: Selector = getattr(part, "target", None) or injection.target
-                # A target that is not told by its name may turn out to be anybody's.
-                hit |= {target.process} if target.process else known
-    return frozenset(hit & known)
+            target: Selector = getattr(part, "target", None) or injection.target
+            # A target that is not told by its name may turn out to be anybody's.
+            yield part.fault, every & {target.process} if target.process else every
+
+
+def processes_hit(plan: Plan, by: type[Fault] | tuple[type[Fault], ...], processes: Iterable[str]) -> frozenset[str]:
+    """Those of the processes that a fault of such a class may hit, alone or as a part."""
+    return frozenset(name for fault, names in aims(plan, processes) if isinstance(fault, by) for name in names)
 
 
 def draw_plan(experiment: Experiment, seed: int) -> Plan:
@@ -253,15 +255,21 @@ def _lasts_ms(experiment: Experiment, injections: tuple[Injection, ...]) -> int:
             if trigger.injection in known:
                 known[follower] = known[trigger.injection] + trigger.plus_ms
     ends = [known[one.number] + _takes_ms(one.fault) for one in injections if one.number in known]
-    floor = int(experiment.schedule.for_ms) if experiment.schedule else 0
-    if _waits(injections) and not floor:
-        floor = 60_000
-    return max([floor, *(end + 1 for end in ends)])
+    last = max((end + 1 for end in ends), default=0)
+    if experiment.schedule:
+        return max(int(experiment.schedule.for_ms), last)
+    if any(isinstance(one.trigger, OnLog | OnSyscall) for one in injections):
+        return max(60_000, last)
+    return last + LATE_MS if _waits(injections) else last
+
+
+LATE_MS = 10_000
+"""An injection that takes its time moves those that wait for it; so much is allowed for."""
 
 
 def _waits(injections: tuple[Injection, ...]) -> bool:
-    """Whether anything waits for what the program does."""
-    return any(isinstance(one.trigger, OnLog | OnSyscall) for one in injections)
+    """Whether anything waits for what the program does, or for another injection."""
+    return any(not isinstance(one.trigger, At) for one in injections)
 
 
 def _takes_ms(fault: Fault) -> int:

@@ -101,6 +101,8 @@ class Command(Probe, Asked, tag="command", tag_field="probe", frozen=True, kw_on
     """On top of the operator's environment."""
     within_ms: Ms = msgspec.field(name="within", default=Ms(30_000))
     """Then it is ended, with all that it started."""
+    network: str = ""
+    """The network that it is run in, a name under `networks`; by default the host's."""
 
     def subject(self) -> str:
         """The command line."""
@@ -278,6 +280,8 @@ class Acks(Invariant, Asked, tag="acks", tag_field="probe", frozen=True, kw_only
     """With fewer acknowledgements nothing is proven."""
     within_ms: Ms = msgspec.field(name="within", default=Ms(30_000))
     """How long `found` may take."""
+    network: str = ""
+    """The network that `found` is run in, a name under `networks`; by default the host's."""
 
     def subject(self) -> str:
         """What is compared."""

@@ -23,6 +23,7 @@ Column = Literal["exe", "cmdline", "user", "cgroup", "env", "ports"]
 
 
 _NAME_BYTES: Final = 15
+_GLOBS: Final = frozenset("*?[")
 WHOLE_NAME: Final[frozenset[Column]] = frozenset(("exe", "cmdline"))
 """Where the rest of a name stands that the kernel has cut."""
 
@@ -92,7 +93,13 @@ class Selector(Noun, frozen=True, kw_only=True):
     port: int | None = None
     """A TCP or UDP port that the process listens on."""
     cgroup: str | None = None
-    """Glob over the process's cgroup path."""
+    """Glob over the process's cgroup paths, in any hierarchy; a path without wildcards means all below it as well."""
+    unit: str | None = None
+    """A unit of systemd's, like `nginx.service`: everybody in its control group."""
+    user_unit: str | None = None
+    """The same, of the systemd that looks after the user who runs croupier (`systemctl --user`)."""
+    container: str | None = None
+    """The name or id of a container of Docker's: everybody in it."""
     env: str | None = None
     """`NAME` or `NAME=VALUE` in the environment that the process was started with."""
     older_than_ms: Ms | None = msgspec.field(name="older_than", default=None)
@@ -124,6 +131,17 @@ class Selector(Noun, frozen=True, kw_only=True):
         return ", ".join(head + tail) or "any process"
 
     @property
+    def group(self) -> str:
+        """The path of the cgroup that it means, with all that is below; "" where it names none, or may mean many."""
+        path = self.cgroup or ""
+        return path.rstrip("/") if path.startswith("/") and path != "/" and not _GLOBS & set(path) else ""
+
+    @property
+    def outside(self) -> str:
+        """What somebody else has to be asked about: `unit`, `user_unit` or `container`; "" for none of them."""
+        return next((name for name in ("unit", "user_unit", "container") if getattr(self, name) is not None), "")
+
+    @property
     def picked(self) -> str:
         """`pick`, with its default filled in."""
         if self.pick:
@@ -152,7 +170,7 @@ class Seen(Noun, frozen=True, kw_only=True):
     exe: str | None = None
     cmdline: tuple[str, ...] | None = None
     user: str | None = None
-    cgroup: str | None = None
+    cgroup: tuple[str, ...] | None = None
     env: tuple[str, ...] | None = None
     ports: tuple[int, ...] | None = None
 
@@ -173,8 +191,8 @@ def columns(selectors: Iterable[Selector], *, doubtful: bool = False) -> frozens
     needed: set[Column] = set()
     for one in selectors:
         asked: dict[Column, object] = {
-            "exe": one.exe, "cmdline": one.cmdline, "user": one.user, "cgroup": one.cgroup, "env": one.env,
-            "ports": one.port,
+            "exe": one.exe, "cmdline": one.cmdline, "user": one.user, "cgroup": one.cgroup or one.outside or None,
+            "env": one.env, "ports": one.port,
         }  # fmt: skip
         needed |= {name for name, value in asked.items() if value is not None}
         if doubtful and one.name is not None:
@@ -186,8 +204,9 @@ def columns(selectors: Iterable[Selector], *, doubtful: bool = False) -> frozens
 def matches(selector: Selector, census: Census, *, doubtful: bool = False) -> Census:
     """Everything alive that the selector means, in the stable order (role, start order); nothing is drawn yet.
 
-    `pid_file` must have been turned into `pid` by whoever read the census: reading files is not a noun's business.
-    `doubtful` takes in what may be meant as well: where a column could not be read, or a pid file was left as it is.
+    `pid_file` must have been turned into `pid` by whoever read the census, and a unit or a container into its cgroup:
+    reading files, and asking others, is not a noun's business. `doubtful` takes in what may be meant as well: where a
+    column could not be read, or one of these was left as it is.
     Whoever forbids asks so, because what cannot be read must not get through: `exclude` here, `deny` in the guard.
     """
     below = descendants(selector.tree, census) | {selector.tree} if selector.tree is not None else set()
@@ -226,6 +245,7 @@ def _holds(selector: Selector, one: Seen, below: set[int], doubtful: bool) -> bo
         and (selector.older_than_ms is None or one.age_ms > selector.older_than_ms)
         and (selector.younger_than_ms is None or one.age_ms < selector.younger_than_ms)
         and (selector.pid_file is None or doubtful)
+        and (not selector.outside or doubtful)
         and (
             selector.name is None
             or (may_be_named(selector.name, one) if doubtful else fnmatchcase(one.name, selector.name))
@@ -233,13 +253,19 @@ def _holds(selector: Selector, one: Seen, below: set[int], doubtful: bool) -> bo
         and (selector.user is None or (doubtful if one.user is None else one.user == selector.user))
         and (selector.exe is None or (doubtful if one.exe is None else fnmatchcase(one.exe, selector.exe)))
         and (selector.port is None or (doubtful if one.ports is None else selector.port in one.ports))
-        and (selector.cgroup is None or (doubtful if one.cgroup is None else fnmatchcase(one.cgroup, selector.cgroup)))
+        and (selector.cgroup is None or (doubtful if one.cgroup is None else _in_cgroup(selector, one.cgroup)))
         and (selector.env is None or (doubtful if one.env is None else _has_env(selector.env, one.env)))
         and (
             selector.cmdline is None
             or (doubtful if one.cmdline is None else selector.cmdline.holds(" ".join(one.cmdline)))
         )
     )
+
+
+def _in_cgroup(selector: Selector, paths: tuple[str, ...]) -> bool:
+    if selector.group:
+        return any(f"{path}/".startswith(f"{selector.group}/") for path in paths)
+    return any(fnmatchcase(path, selector.cgroup or "") for path in paths)
 
 
 def is_named(pattern: str, one: Seen) -> bool:

@@ -26,7 +26,7 @@ def read(probe: Acks, view: View) -> Reading:
     promised = _ledger(view.acks())
     if not probe.found:
         return _enough(probe, len(promised), f"{many(len(promised), 'acknowledgement')} came")
-    ended = view.run_command(probe.found, probe.within_ms, view.env, MOST_BYTES)
+    ended = view.run_command(probe.found, probe.within_ms, view.env, MOST_BYTES, probe.network)
     if ended.failed:
         return unknown(f"the command that lists what is there could not be started: {ended.failed}")
     if ended.timed_out:

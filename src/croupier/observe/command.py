@@ -11,7 +11,7 @@ from .view import View
 @answering
 def read(probe: Command, view: View) -> Reading:
     """Run it, and compare how it ended. Its time is part of what was asked, so a command that hangs does not hold."""
-    ended = view.run_command(probe.run, probe.within_ms, {**view.env, **probe.env})
+    ended = view.run_command(probe.run, probe.within_ms, {**view.env, **probe.env}, network=probe.network)
     said = last_line(ended)
     if ended.failed:
         return unknown(f"it could not be started: {ended.failed}")

@@ -38,7 +38,7 @@ def read(probe: Http, view: View) -> Reading:
         return unknown(f"{probe.url} names no host")
     where = f"{host}:{port}"
     try:
-        connection = wire.connect(host, port, deadline)
+        connection = wire.connect(host, port, deadline, view.env)
     except OSError as problem:
         detail = wire.explain(problem, where)
         return unknown(detail) if wire.is_our_want(problem) else no(detail)

@@ -23,7 +23,7 @@ def read(probe: Tcp, view: View) -> Reading:
     if not 1 <= port <= 65_535:
         return unknown(f"{port} is no port number: they go from 1 to 65535")
     try:
-        wire.connect(probe.host, port, deadline).close()
+        wire.connect(probe.host, port, deadline, view.env).close()
     except OSError as problem:
         detail = wire.explain(problem, where)
         return unknown(detail) if wire.is_our_want(problem) else no(detail)

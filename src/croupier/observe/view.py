@@ -47,6 +47,14 @@ class View(Protocol):
         """How long ago the last datagram came in on the heartbeat socket at this path; None if none has yet."""
 
     def run_command(
-        self, argv: tuple[str, ...], within_ms: int, env: Mapping[str, str], keep_bytes: int = KEEP_BYTES
+        self,
+        argv: tuple[str, ...],
+        within_ms: int,
+        env: Mapping[str, str],
+        keep_bytes: int = KEEP_BYTES,
+        network: str = "",
     ) -> Finished:
-        """Run an argument list in `cwd`, with `env` on top of the environment; its tree ends with it or its time."""
+        """Run an argument list in `cwd`, with `env` on top of the environment; its tree ends with it or its time.
+
+        `network` is the name of a network of the round to run it in, as a member of its own; by default the host's.
+        """

@@ -7,8 +7,10 @@ import ipaddress
 import os
 import socket
 import struct
+from collections.abc import Mapping
 from typing import Any
 
+from ..system import networks
 from .answer import Deadline, in_time
 
 # Our own machine's want, which says nothing about the program that was asked.
@@ -18,14 +20,17 @@ _OUR_WANT = frozenset(
 _RESET_ON_CLOSE = struct.pack("ii", 1, 0)
 
 
-def connect(host: str, port: int, deadline: Deadline) -> socket.socket:
-    """A connected TCP socket. Raises OSError (TimeoutError when the time is over, gaierror for an unknown name)."""
+def connect(host: str, port: int, deadline: Deadline, env: Mapping[str, str]) -> socket.socket:
+    """A connected TCP socket; to an address in a network of the round, one from there.
+
+    Raises OSError (TimeoutError when the time is over, gaierror for an unknown name).
+    """
     addresses = _resolve(host, port, deadline)
     problem: OSError = OSError(f"{host!r} has no address")
     for nth, (family, kind, protocol, _, address) in enumerate(addresses):
         # One address that swallows everything must not take the time of the others.
         patience = deadline.left() / (len(addresses) - nth)
-        one = socket.socket(family, kind, protocol)
+        one = _socket(env, address[0], family, kind, protocol)
         try:
             one.settimeout(patience)
             one.connect(address)
@@ -35,6 +40,14 @@ def connect(host: str, port: int, deadline: Deadline) -> socket.socket:
             one.close()
             problem = met
     raise problem
+
+
+def _socket(env: Mapping[str, str], host: str, *what: int) -> socket.socket:
+    door = networks.door_to(env, host)
+    if not door:
+        return socket.socket(*what)
+    with networks.inside(door):
+        return socket.socket(*what)
 
 
 def _refuse_itself(one: socket.socket) -> None:

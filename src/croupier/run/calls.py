@@ -23,7 +23,7 @@ from ..model import journal as j
 from ..model.errors import ExperimentError, Refused
 from ..model.experiment import Experiment
 from ..model.faults.combined import single
-from ..model.faults.syscall import Syscall
+from ..model.faults.syscall import SlowIo, Syscall
 from ..model.plan import Injection, OnSyscall, Plan, processes_hit
 from ..model.target import Identity
 from ..system import call_rules, procs
@@ -46,6 +46,8 @@ _NO_FILE = ("/dev/", "/proc/", "/sys/")
 _ON_REQUEST = SENDING | READING | CONNECTING
 """Calls that stop only where they are named: they change no file, and there are many of them."""
 _STOPPED = MUTATING | _ON_REQUEST
+_WATCHING = (Syscall, SlowIo)
+"""The faults that need their target's calls watched."""
 # What these bring back (a descriptor, an address, bytes, messages) cannot be made up.
 _TRUE = READING | {
     "open", "openat", "openat2", "creat", "open_by_handle_at", "mmap", "io_submit", "accept", "accept4", "sendmsg",
@@ -93,7 +95,7 @@ class _Held:
 
 def watched_processes(plan: Plan, experiment: Experiment, recorded: Iterable[str] = ()) -> frozenset[str]:
     """The processes whose calls must be watched in this round."""
-    wanted = {*recorded, *processes_hit(plan, Syscall, experiment.processes)}
+    wanted = {*recorded, *processes_hit(plan, _WATCHING, experiment.processes)}
     wanted |= {one.trigger.process for one in plan.injections if isinstance(one.trigger, OnSyscall)}
     return frozenset(wanted & set(experiment.processes))
 
@@ -125,8 +127,8 @@ def _named(plan: Plan) -> Iterable[tuple[str, str]]:
         if isinstance(injection.trigger, OnSyscall):
             yield injection.trigger.call, "wait"
         for fault in single(injection.fault):
-            if isinstance(fault, Syscall):
-                yield from ((name, fault.do) for name in fault.calls)
+            if isinstance(fault, _WATCHING):
+                yield from ((name, fault.do if isinstance(fault, Syscall) else "delay") for name in fault.calls)
 
 
 def _able(do: str) -> frozenset[str]:
@@ -295,15 +297,21 @@ class CallWatch:
         """What the rules in force say of it; the first that strikes decides."""
         who: Identity | None = None
         for rule in call_rules.in_force():
-            fault: Syscall = rule.fault
+            fault: Syscall | SlowIo = rule.fault
             if not _matches(call, fault.calls, fault.path, changes) or not _is_of(call, fault.on):
                 continue
-            if call.name not in _able(fault.do) or (fault.do in ("short", "torn") and not can_be_cut(call)):
+            if not _can(fault, call):
                 continue
             who = who or procs.identity(call.pid)
-            if who is not None and rule.covers(who) and rule.strikes():
+            if who is None or not rule.covers(who):
+                continue
+            over = partial(self._is_over, rule)
+            if isinstance(fault, SlowIo):
+                waits_ms = rule.waits_ms(call.length or 0)
+                return a.Delay(delay_ms=_FREEZE_MS if fault.hang else waits_ms, over=over) if waits_ms else GO
+            if rule.strikes():
                 self._striking[call.tid] = rule
-                return _act(fault, call, partial(self._is_over, rule))
+                return _act(fault, call, over)
         return GO
 
     def _is_over(self, rule: call_rules.Rule) -> bool:
@@ -359,6 +367,13 @@ def _is_like(path: str, glob: str) -> bool:
 
 def _is_of(call: Call, kind: str) -> bool:
     return kind == "any" or call.file_kind == kind or (kind == "pipe" and call.file_kind == "fifo")
+
+
+def _can(fault: Syscall | SlowIo, call: Call) -> bool:
+    """Whether a call can do what is to become of it."""
+    if isinstance(fault, SlowIo):
+        return True
+    return call.name in _able(fault.do) and (fault.do not in ("short", "torn") or can_be_cut(call))
 
 
 def _act(fault: Syscall, call: Call, over: Callable[[], bool]) -> a.Act:

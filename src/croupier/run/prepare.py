@@ -23,7 +23,7 @@ from ..model.noun import Noun
 from ..model.plan import Plan, digest, plan_json
 from ..registry import Catalogue
 from ..store import RunDir
-from ..system import procs
+from ..system import networks, procs
 from .arrangements import references_to
 
 
@@ -68,7 +68,9 @@ def pick_bindings(experiment: Experiment, run: RunDir, seed: int) -> Bindings:
         ports=dict(zip(ports, free_ports(len(ports)), strict=True)),
         env=env,
     )
-    return msgspec.structs.replace(plain, arranged=references_to(experiment, run, plain.lookup))
+    addresses = {f"address.{name}": address for name, address in experiment.addresses().items()}
+    plain = msgspec.structs.replace(plain, arranged=addresses)
+    return msgspec.structs.replace(plain, arranged={**addresses, **references_to(experiment, run, plain.lookup)})
 
 
 def free_ports(count: int) -> list[int]:
@@ -85,7 +87,7 @@ def free_ports(count: int) -> list[int]:
             one.close()
 
 
-def process_environment(bindings: Bindings) -> dict[str, str]:
+def process_environment(bindings: Bindings, run: RunDir) -> dict[str, str]:
     """The environment of whatever a round starts: ours, with this interpreter's programs first on PATH."""
     env = dict(os.environ)
     own = str(Path(sys.executable).parent)
@@ -93,6 +95,7 @@ def process_environment(bindings: Bindings) -> dict[str, str]:
     env["CROUPIER_STATE"] = bindings.state
     env["CROUPIER_ACKS"] = bindings.acks
     env["CROUPIER_SEED"] = str(bindings.seed)
+    env[networks.VARIABLE] = str(networks.folder(str(run.path)))
     # Our own buffering of a child's output would hide acknowledgements that were made.
     env.setdefault("PYTHONUNBUFFERED", "1")
     return env

@@ -22,7 +22,7 @@ from ..model.plan import OnLog, processes_hit
 from ..model.probe import Heartbeat, Reading
 from ..model.target import Identity
 from ..supervise.keeper import Exited
-from ..system import signals
+from ..system import networks, signals
 from ..system.clock import now_us
 from ..trace.launch import control_number
 from .floor import Floor
@@ -142,37 +142,44 @@ class Processes:
         one.began_us = now_us()
         floor.view.starting(name, spec)
         try:
-            who = self._start(name, spec.command, self._env(name, {**heartbeat, **spec.env}), spec.cwd)
+            who = self._start(name, self._env(name, {**heartbeat, **spec.env}), spec)
         except TargetError as problem:
             self._step(name, s.SpawnFailed(reason=floor.redactor.clean(problem.message)))
             return
         floor.record(j.ProcessStarted(process=name, who=who, attempt=attempt))
         self._step(name, s.Spawned(who=who))
 
-    def _env(self, name: str, own: Mapping[str, str]) -> dict[str, str]:
-        """The environment of a process; with what it needs to hear of collections, where the plan has some for it."""
+    def _env(self, name: str, own: Mapping[str, str]) -> Mapping[str, str]:
+        """The environment of a process: with a clock of its own, and a hook for collections, where wanted."""
         floor = self._floor
-        env = with_env(floor.env, own)
+        env: Mapping[str, str] = with_env(floor.env, own)
+        if floor.clocks:
+            env = floor.clocks.environment(name, env)
         if name not in processes_hit(floor.plan, GcPressure, floor.experiment.processes):
             return env
         place = floor.run.artifacts / "collections"
         place.mkdir(exist_ok=True)
         return hooked(env, place)
 
-    def _start(self, name: str, argv: tuple[str, ...], env: Mapping[str, str], cwd: str) -> Identity:
+    def _start(self, name: str, env: Mapping[str, str], spec: ProcessSpec | Workload) -> Identity:
         floor = self._floor
+        try:
+            place = networks.place(floor.env, spec.network, name) if spec.network else None
+        except OSError as problem:
+            raise TargetError(str(problem.strerror)) from problem
         pipes = {stream: os.pipe2(os.O_CLOEXEC) for stream in ("out", "err")}
         try:
             who = floor.keeper.spawn(
                 name,
-                argv,
+                spec.command,
                 env=env,
-                cwd=str(floor.base / cwd),
+                cwd=str(floor.base / spec.cwd),
                 stdout=pipes["out"][1],
                 stderr=pipes["err"][1],
                 core_limit=floor.experiment.collect.cores,
                 filter=floor.calls.filter_for(name) if floor.calls else b"",
                 report_at=control_number(),
+                place=place,
             )
         except TargetError:
             for read, _ in pipes.values():
@@ -417,7 +424,7 @@ class Processes:
             return
         env = with_env(self._floor.env, workload.env)
         try:
-            self._workload = self._start(WORKLOAD, workload.command, env, workload.cwd)
+            self._workload = self._start(WORKLOAD, env, workload)
         except TargetError as problem:
             self._floor.note(f"the workload could not be started: {problem.message}", trouble=True)
             self._floor.tell(c.AbortSeen(at_ms=self._floor.now_ms, why="the workload could not be started"))

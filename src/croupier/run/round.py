@@ -42,6 +42,7 @@ from ..supervise.running import registered_in, state_home
 from ..system.clock import now_us
 from .arrangements import refuse_arrangements, set_up
 from .calls import CallWatch, refuse_calls
+from .clocks import Clocks, refuse_clocks
 from .floor import Floor
 from .host import LiveHost, Rehearsal
 from .loop import Loop
@@ -85,6 +86,7 @@ def run_round(
     refuse_what_cannot_be(plan, catalogue)
     refuse_arrangements(loaded.experiment)
     refuse_calls(plan, loaded.experiment, options.record_calls)
+    refuse_clocks(plan, loaded.experiment)
     run = new_run_dir(Path(options.out), plan.title, plan.seed)
     with _ours_to_write(run):
         run.experiment.write_bytes(loaded.source)
@@ -158,7 +160,7 @@ class Round:
                 ledger.take(line)
 
             self._sinks[f"{WORKLOAD}.out"].listeners.append(acknowledged)
-            env = {**process_environment(bindings), **self._keeper.marker}
+            env = {**process_environment(bindings, run), **self._keeper.marker}
             view = RoundView(loaded.directory, env, run, bindings, self._sinks, Commands(self._keeper))
             on_error.callback(view.close)
             on_error.callback(view.end_commands)
@@ -182,6 +184,7 @@ class Round:
                 broke=self.broke,
             )
             self.floor.calls = self._calls = CallWatch(self.floor, options.record_calls, lambda: ledger.count)
+            self.floor.clocks = self._clocks = Clocks(self.floor)
             self._watch = Watch(self.floor)
             on_error.callback(self._watch.close)
             view.look_through(self._watch, catalogue)
@@ -247,6 +250,7 @@ class Round:
             self._keep_ticking(self._tick)
         self._watch.attach_all()
         set_up(self.floor, end_us + 15_000_000)
+        self._clocks.set_up(end_us + 15_000_000)
         self._watch.begin()
         self.tell(c.Begun(at_ms=self.floor.now_ms))
 

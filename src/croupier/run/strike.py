@@ -100,7 +100,7 @@ class Strike:
     def applied(self, key: str) -> None:
         """The change of that record was made."""
         self._floor.keeper.step(UndoStep(key=key, state="applied"))
-        if self._floor.calls and (record := self._records.get(key)) and record.fault == "syscall":
+        if self._floor.calls and (record := self._records.get(key)) and record.fault in ("syscall", "slow_io"):
             # The call that stands still may be the very one that is to go wrong.
             self._floor.calls.released(self.number, "its rule is in force")
 

@@ -118,8 +118,11 @@ class Strikes:
         roles = self._watch.roles.items()
         ours = {name: one.main for name, one in roles if one.main and not one.attached}
         theirs = {name: one.main for name, one in roles if one.main and one.attached}
-        wanted = self._watch.wanted()
-        return lambda top: procs.find(Selector(tree=top.pid), roots=ours, attached=theirs, wanted=wanted)
+        groups, wanted = self._watch.groups, self._watch.wanted()
+        whole = {theirs[name]: Selector(process=name, pick="tree") for name in groups if name in theirs}
+        return lambda top: procs.find(
+            whole.get(top) or Selector(tree=top.pid), roots=ours, attached=theirs, groups=groups, wanted=wanted
+        )
 
     def _intended(self, strike: Strike) -> None:
         """A strike has something to undo: from now on its end is set. Called on the strike's thread."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from ..collect.logs import LogSink
+from ..model.arrangement import CROUPIER
 from ..model.experiment import Bindings, Experiment, ProcessSpec, bind
 from ..model.probe import File, Heartbeat, Log, Probe, Reading
 from ..model.target import Census
@@ -16,6 +17,7 @@ from ..observe.view import KEEP_BYTES
 from ..registry import Catalogue
 from ..store import RunDir
 from ..supervise.commands import Commands
+from ..system import networks
 from ..system.clock import now_us
 from ..system.commands import Finished
 from .loop import Loop
@@ -160,11 +162,20 @@ class RoundView:
             one.close()
 
     def run_command(
-        self, argv: tuple[str, ...], within_ms: int, env: Mapping[str, str], keep_bytes: int = KEEP_BYTES
+        self,
+        argv: tuple[str, ...],
+        within_ms: int,
+        env: Mapping[str, str],
+        keep_bytes: int = KEEP_BYTES,
+        network: str = "",
     ) -> Finished:
         """Run a command in the experiment's directory, below the guardian; its tree ends with its time or the round."""
+        try:
+            place = networks.place(self.env, network, CROUPIER) if network else None
+        except OSError as problem:
+            return Finished(failed=str(problem.strerror))
         return self._commands.run(
-            argv, env={**self.env, **env}, cwd=str(self.cwd), within_ms=within_ms, keep_bytes=keep_bytes
+            argv, env={**self.env, **env}, cwd=str(self.cwd), within_ms=within_ms, keep_bytes=keep_bytes, place=place
         )
 
     def end_commands(self) -> None:

@@ -24,6 +24,7 @@ from ..model.probe import Invariant, Probe, Reading
 from ..model.target import WHOLE_NAME, Census, Column, Identity, Seen, Selector, columns, matches
 from ..system import procs
 from ..system.clock import now_us
+from ..system.groups import Groups
 from ..system.names import Names
 from .floor import Floor
 from .loop import guarded
@@ -89,6 +90,8 @@ class Watched:
     calm_children: int = 0
     """How many it had when nothing of it was recovering."""
     attached: Selector | None = None
+    group: str = ""
+    """The cgroup that was attached to, where it is one: everybody in it belongs to the role."""
     children: dict[int, Seen] = field(default_factory=dict)
     stopped: set[int] = field(default_factory=set)
 
@@ -105,6 +108,7 @@ class Watch:
         self._closed = False
         self._census: Census = ()
         self._names = Names()
+        self._groups = Groups()
         self._aims: dict[Identity, Aim] = {}
         self._starving: dict[Identity, int] = {}
         self._on_decided: list[Callable[[], None]] = []
@@ -141,16 +145,22 @@ class Watch:
             found = sorted(matches(selector, census), key=lambda one: one.order)
             watched.main = found[0].identity if found else None
             watched.ready = bool(found)
+            watched.group = selector.group
 
     def _roots(self) -> tuple[dict[str, Identity], dict[str, Identity]]:
         ours = {name: one.main for name, one in self.roles.items() if one.main and not one.attached}
         theirs = {name: one.main for name, one in self.roles.items() if one.main and one.attached}
         return ours, theirs
 
+    @property
+    def groups(self) -> dict[str, str]:
+        """The cgroup of each role that was attached to as one."""
+        return {name: one.group for name, one in self.roles.items() if one.group}
+
     def census(self, wanted: frozenset[str] = frozenset(), *, whole: bool = False) -> Census:
         """Who is alive now, in the trees of the round, or on the whole machine."""
         ours, theirs = self._roots()
-        return procs.read_census(ours, columns=wanted, whole=whole, attached=theirs)  # type: ignore[arg-type]
+        return procs.read_census(ours, columns=wanted, whole=whole, attached=theirs, groups=self.groups)  # type: ignore[arg-type]
 
     def census_for(self, target: Selector) -> Census | None:
         """The census that a choice of this target needs; None where the machine could not be read."""
@@ -159,7 +169,9 @@ class Watch:
             target = self._resolved(self._floor.view.bind(target))
             ours, theirs = self._roots()
             # With the ancestors of everybody, our own trees included: a deny list may forbid what is below them.
-            return procs.find(target, roots=ours, attached=theirs, wanted=self.wanted(), names=self._names)
+            return procs.find(
+                target, roots=ours, attached=theirs, groups=self.groups, wanted=self.wanted(), names=self._names
+            )
         except OSError as problem:
             self._floor.note(f"the processes could not be read: {problem}", trouble=True)
             return None
@@ -191,11 +203,12 @@ class Watch:
         return msgspec.structs.replace(bound, target=self._resolved(bound.target), fault=fault)
 
     def _resolved(self, selector: Selector) -> Selector:
-        """With pid files turned into pids, in what it excludes as well.
+        """With pid files turned into pids, and units and containers into cgroups, in what it excludes as well.
 
         One that cannot be read stays as it is, which means nobody; for whoever forbids, anybody.
         """
         selector = msgspec.structs.replace(selector, exclude=tuple(self._resolved(one) for one in selector.exclude))
+        selector = self._groups.resolved(selector)
         if selector.pid_file is None:
             return selector
         path = self._floor.base / selector.pid_file

@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Literal
 
 from ..model.errors import CroupierError
+from ..model.wiring import Place
 from ..system.commands import Finished, drain
 from ..system.signals import Watch
 from .keeper import Exited, Keeper
@@ -45,10 +46,12 @@ class Commands:
         cwd: str,
         within_ms: float,
         keep_bytes: int = KEEP_BYTES,
+        place: Place | None = None,
     ) -> Finished:
         """Run an argument list (never a shell) and wait for it, at most `within_ms`, or until `close`.
 
-        Then its whole tree is killed. Never raises for what the command does, or for one that cannot be started.
+        Then its whole tree is killed. `place` is where it is to live. Never raises for what the
+        command does, or for one that cannot be started.
         """
         began = time.monotonic()
         with self._lock:
@@ -56,7 +59,7 @@ class Commands:
                 return Finished(failed=_REFUSED)
             self._waiting += 1
         try:
-            return self._run(argv, env, cwd, began, began + within_ms / 1_000, keep_bytes)
+            return self._run(argv, env, cwd, began, began + within_ms / 1_000, keep_bytes, place)
         finally:
             with self._lock:
                 self._waiting -= 1
@@ -78,7 +81,14 @@ class Commands:
             self._stop_read = -1
 
     def _run(
-        self, argv: Sequence[str], env: Mapping[str, str], cwd: str, began: float, end: float, keep_bytes: int
+        self,
+        argv: Sequence[str],
+        env: Mapping[str, str],
+        cwd: str,
+        began: float,
+        end: float,
+        keep_bytes: int,
+        place: Place | None,
     ) -> Finished:
         name = f"command-{next(self._numbers)}"
         told: list[Exited] = []
@@ -91,7 +101,7 @@ class Commands:
         reader, writer = os.pipe2(os.O_CLOEXEC)
         try:
             try:
-                who = self._keeper.spawn_command(name, argv, env=env, cwd=cwd, output=writer, ended=ended)
+                who = self._keeper.spawn_command(name, argv, env=env, cwd=cwd, output=writer, ended=ended, place=place)
             except (CroupierError, ValueError) as problem:
                 # ValueError: what cannot be encoded, as a lone surrogate.
                 return Finished(failed=getattr(problem, "message", str(problem)), took_ms=_ms_since(began))

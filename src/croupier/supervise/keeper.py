@@ -27,6 +27,7 @@ from ..model.errors import HarnessError, TargetError
 from ..model.noun import Noun
 from ..model.target import Identity
 from ..model.undo import UndoRecord, UndoStep
+from ..model.wiring import Place
 from ..system import commands, kernel, procs, signals
 from ..system.clock import now_us
 from .running import remove_running
@@ -72,6 +73,8 @@ class SpawnAsked(Message, tag="spawn", frozen=True, kw_only=True):
     command: bool = False
     """It is asked something and ends, rather than being a part of the program: what it orphans falls to itself as
     long as it lives, so that its tree holds everything that it started."""
+    place: Place | None = None
+    """Where it is to live; by default where the guardian does."""
 
     @property
     def words(self) -> tuple[str, ...]:
@@ -288,13 +291,17 @@ class Keeper:
         core_limit: bool = False,
         filter: bytes = b"",
         report_at: int = 3,
+        place: Place | None = None,
     ) -> Identity:
         """Start a process of the round as the guardian's child, in a session of its own. Takes a few milliseconds.
 
-        With a seccomp `filter`, `take_listener` has its listener. `stdout` and `stderr` are descriptors, which stay the
-        caller's. Raises TargetError with the reason when it cannot be started, HarnessError when the guardian is gone.
+        With a seccomp `filter`, `take_listener` has its listener. `place` is where it is to live. `stdout` and `stderr`
+        are descriptors, which stay the caller's. Raises TargetError with the reason when it cannot be started,
+        HarnessError when the guardian is gone.
         """
-        asked = _spawn_asked(name, argv, env, cwd, core_limit=core_limit, filter=filter, report_at=report_at)
+        asked = _spawn_asked(
+            name, argv, env, cwd, core_limit=core_limit, filter=filter, report_at=report_at, place=place
+        )
         answer = self._must(asked, (stdout, stderr))
         assert isinstance(answer, Spawned)
         self._spawned[answer.who] = name
@@ -316,13 +323,14 @@ class Keeper:
         cwd: str,
         output: int,
         ended: Callable[[Exited], None],
+        place: Place | None = None,
     ) -> Identity:
         """Start a command as the guardian's child; `name` is its own, and nobody's else.
 
         `output` gets what it prints on both streams. `ended` is called from `receive`, in place of a message. Raises
         as `spawn` does.
         """
-        asked = _spawn_asked(name, argv, env, cwd, command=True)
+        asked = _spawn_asked(name, argv, env, cwd, command=True, place=place)
         # First, since its end may be told before the answer is.
         self._waiting[name] = ended
         try:
@@ -630,6 +638,7 @@ def _spawn_asked(
     filter: bytes = b"",
     report_at: int = 3,
     command: bool = False,
+    place: Place | None = None,
 ) -> SpawnAsked:
     return SpawnAsked(
         name=name,
@@ -640,6 +649,7 @@ def _spawn_asked(
         filter=filter,
         report_at=report_at,
         command=command,
+        place=place,
     )
 
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from . import freezer, kernel, memory, quota, relay, tasks
+from . import clocks, freezer, kernel, memory, networks, quota, relay, tasks
 
 
 class Ability(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +41,8 @@ def abilities() -> tuple[Ability, ...]:
             "memory", memory.lacking(), "`starve_memory` limits the address space instead: no pressure, and no leak"
         ),
         _proxies(),
+        _clocks(),
+        _networks(),
         _cores(),
         _tool("jcmd", "`gc_pressure` on a JVM", "a JVM is missed", "apt-get install default-jdk-headless"),
         _tool("gdb", "back-traces of core dumps", "the dump is kept, without a back-trace", "apt-get install gdb"),
@@ -122,6 +124,31 @@ def _proxies() -> Ability:
         detail=lacking or "connections can be hurt without a privilege",
         without="no `proxies`, and no `network`, `delay_queries` or `mutate`",
         get="run croupier on Linux, where Unix sockets are not forbidden to it",
+    )
+
+
+def _clocks() -> Ability:
+    shim, packaged = clocks.lacking("shim"), clocks.lacking("libfaketime")
+    here: Literal["yes", "partly", "no"] = "yes"
+    if shim:
+        here = "no" if packaged else "partly" if clocks.spoils_sleeps() else "yes"
+    return Ability(
+        name="clocks of processes",
+        here=here,
+        detail=f"{shim}; {packaged or 'libfaketime is there'}" if shim else "by a shim that is compiled for the round",
+        without="no `clock`" if here == "no" else "`clock` is refused without `monotonic: true`",
+        get="apt-get install gcc libc6-dev, or libfaketime",
+    )
+
+
+def _networks() -> Ability:
+    lacking = networks.lacking()
+    return Ability(
+        name="networks",
+        here="no" if lacking else "yes",
+        detail=lacking or "processes can live in network namespaces of the round's own",
+        without="no `networks`; `proxies` work",
+        get="run as root, with iproute2 and nftables (apt-get install iproute2 nftables)",
     )
 
 

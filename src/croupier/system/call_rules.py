@@ -13,6 +13,7 @@ from typing import Any
 
 from ..model.target import Identity
 from . import procs
+from .clock import now_us
 
 
 @dataclass(eq=False)
@@ -23,13 +24,15 @@ class Rule:
     top: Identity
     """Calls of this process, and of all below it."""
     fault: Any
-    """What is to be done, as data (`model.faults.syscall.Syscall`)."""
+    """What is to be done, as data (`Syscall` or `SlowIo` of `model.faults.syscall`)."""
     kill: Callable[[Identity], bool]
     """Ends a process that the rule covers, within the permit of its injection. False where it may not, or is gone."""
     seen: int = 0
     """Calls that matched."""
     hits: int = 0
     """Calls that went wrong."""
+    free_us: int = 0
+    """With a `SlowIo`: when whatever came so far has had its turn."""
     lifted: bool = False
     _ours: dict[Identity, bool] = field(default_factory=dict)
 
@@ -47,6 +50,18 @@ class Rule:
         hit = bool(past == 0 or (past > 0 and self.fault.every > 0 and past % self.fault.every == 0))
         self.hits += hit
         return hit
+
+    def waits_ms(self, length: int) -> int:
+        """With a `SlowIo`: how long a call of so many bytes that begins now is to be held, in ms. It is counted.
+
+        More than 0 where it hangs. A wait of less than a millisecond is owed, and a later call pays it.
+        """
+        now = now_us()
+        self.free_us = max(now, self.free_us) + self.fault.cost_us(length)
+        waits = (self.free_us - now) // 1_000 + int(self.fault.delay_ms) + self.fault.hang
+        self.seen += 1
+        self.hits += waits > 0
+        return int(waits)
 
 
 _lock = threading.Lock()

@@ -11,16 +11,16 @@ import os
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 from ..model.target import Identity
-from . import procs
+from . import cgroups, procs
+from .cgroups import Version
+
+VERSIONS: tuple[Version, ...] = (2, 1)
 
 _PREFIX = "croupier-"
 _PACE_S = 0.002
-
-Version = Literal[1, 2]
-_VERSIONS: tuple[Version, ...] = (2, 1)
 
 
 class Cell(NamedTuple):
@@ -43,7 +43,7 @@ def lacking() -> str:
     return "no cgroup with a freezer may be written by this user (run as root, or in a delegated cgroup)"
 
 
-def cell_for(pid: int, name: str, versions: Iterable[Version] = _VERSIONS, controller: str = "freezer") -> Cell | None:
+def cell_for(pid: int, name: str, versions: Iterable[Version] = VERSIONS, controller: str = "freezer") -> Cell | None:
     """The cell that `pid` would be put into; nothing is made yet. None where its cgroup cannot be reached."""
     for version in versions:
         home = _home(pid, version, controller)
@@ -54,7 +54,7 @@ def cell_for(pid: int, name: str, versions: Iterable[Version] = _VERSIONS, contr
 
 def cell_with(pid: int, name: str, controller: str, knob: str) -> Cell | None:
     """The cell that `pid` would be put into, where it has a controller, with the file `knob` in v1; else None."""
-    for version in _VERSIONS:
+    for version in VERSIONS:
         cell = cell_for(pid, name, (version,), controller)
         if cell is not None and _is_controlled(cell, controller, knob):
             return cell
@@ -203,28 +203,19 @@ def _home(pid: int, version: Version, controller: str = "freezer") -> str:
     mount = _mounts(controller).get(version)
     if mount is None:
         return ""
-    root, point = mount
     for line in _text(Path(f"/proc/{pid}/cgroup")).splitlines():
         number, controllers, path = line.split(":", 2)
         if (number == "0") if version == 2 else (controller in controllers.split(",")):
-            # The mount may show only a part of the hierarchy, as in a container.
-            inside = os.path.relpath(path, root)
-            return "" if inside.startswith("..") else str(Path(point) / inside)
+            return mount.directory(path)
     return ""
 
 
-def _mounts(controller: str = "freezer") -> dict[Version, tuple[str, str]]:
-    """Where each version with this controller is mounted: (the part of the hierarchy that is shown, the directory)."""
-    found: dict[Version, tuple[str, str]] = {}
-    for line in _text(Path("/proc/self/mountinfo")).splitlines():
-        before, _, after = line.partition(" - ")
-        fields, kind = before.split(), after.split()
-        if len(fields) < 5 or len(kind) < 3:
-            continue
-        if kind[0] == "cgroup2":
-            found.setdefault(2, (fields[3], fields[4]))
-        elif kind[0] == "cgroup" and controller in kind[2].split(","):
-            found.setdefault(1, (fields[3], fields[4]))
+def _mounts(controller: str = "freezer") -> dict[Version, cgroups.Mount]:
+    """The first hierarchy of each version that may have this controller."""
+    found: dict[Version, cgroups.Mount] = {}
+    for mount in cgroups.mounts():
+        if mount.version == 2 or controller in mount.controllers:
+            found.setdefault(mount.version, mount)
     return dict(sorted(found.items(), reverse=True))
 
 

@@ -18,6 +18,7 @@ from typing import Final, NamedTuple
 
 from ..model.noun import Noun
 from ..model.target import Census, Column, Identity, Seen, Selector, columns
+from . import cgroups
 from .names import Names
 
 HAS_PROC: Final = Path("/proc/self/stat").exists()
@@ -230,18 +231,20 @@ def read_census(
     columns: frozenset[Column] = frozenset(),
     whole: bool = False,
     attached: Mapping[str, Identity] | None = None,
+    groups: Mapping[str, str] | None = None,
     zombies: bool = False,
 ) -> Census:
     """What is alive now, in the order of start time.
 
-    `roots` are the main processes that croupier started, by logical name, `attached` those it did not. Only their
+    `roots` are the main processes that croupier started, by logical name, `attached` those it did not; `groups` are
+    the cgroups of those that were attached to as a group: whoever is in one belongs to its name as well. Only their
     trees are walked, unless `whole` asks for the machine. Never raises for a process that vanishes or hides.
     """
     if not HAS_PROC:
         from . import portable
 
         return portable.read_census(roots, columns, whole, attached or {}, protected_pids(), zombies)
-    roles = _roles(roots, attached or {})
+    roles = _roles(roots, attached or {}, groups or {})
     pids: Iterable[int] = all_pids() if whole else roles
     return _seen(pids, roles, frozenset(columns), frozenset(roots), zombies)
 
@@ -251,6 +254,7 @@ def find(
     *,
     roots: Mapping[str, Identity] | None = None,
     attached: Mapping[str, Identity] | None = None,
+    groups: Mapping[str, str] | None = None,
     wanted: frozenset[Column] = frozenset(),
     names: Names | None = None,
 ) -> Census:
@@ -263,7 +267,7 @@ def find(
     needed = wanted | columns((selector,))
     if not HAS_PROC:
         return read_census(roots or {}, columns=needed, whole=True, attached=attached)
-    roles = _roles(roots or {}, attached or {})
+    roles = _roles(roots or {}, attached or {}, groups or {})
     pids = set(_shortlist(selector, roles, names))
     # Ancestors come along so that a `tree` in this selector, or in a deny list, holds as in the whole census.
     climbed: set[int] = set()
@@ -294,10 +298,14 @@ def _shortlist(selector: Selector, roles: Mapping[int, tuple[str, bool]], names:
         return tree(selector.tree)
     if selector.name is not None:
         return names.matching(selector.name) if names else named(selector.name)
+    if selector.group:
+        return cgroups.members(selector.group)
     return all_pids()
 
 
-def _roles(roots: Mapping[str, Identity], attached: Mapping[str, Identity]) -> dict[int, tuple[str, bool]]:
+def _roles(
+    roots: Mapping[str, Identity], attached: Mapping[str, Identity], groups: Mapping[str, str]
+) -> dict[int, tuple[str, bool]]:
     """Each number in the trees: its logical name, and whether it is the main process."""
     roles: dict[int, tuple[str, bool]] = {}
     for name, root in (*roots.items(), *attached.items()):
@@ -307,6 +315,10 @@ def _roles(roots: Mapping[str, Identity], attached: Mapping[str, Identity]) -> d
             # An attached process may live below one of ours; the nearer root wins, and a root is its own main.
             if pid == root.pid or pid not in roles:
                 roles[pid] = (name, pid == root.pid)
+    for name, path in groups.items():
+        # Not everybody in a group descends from its first: `docker exec`, say, or a second process of a unit.
+        for pid in cgroups.members(path):
+            roles.setdefault(pid, (name, False))
     return roles
 
 
@@ -342,7 +354,7 @@ def _seen(
             exe=_link(f"/proc/{pid}/exe") if "exe" in wanted else None,
             cmdline=_cmdline(pid) if "cmdline" in wanted else None,
             user=_user(pid) if "user" in wanted else None,
-            cgroup=_cgroup(pid) if "cgroup" in wanted else None,
+            cgroup=cgroups.paths(pid) if "cgroup" in wanted else None,
             env=_environment(pid) if "env" in wanted else None,
             ports=_ports(pid, ports) if "ports" in wanted else None,
         )
@@ -499,15 +511,6 @@ def _user_name(uid: int) -> str:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
         return str(uid)
-
-
-def _cgroup(pid: int) -> str | None:
-    """Its path in the unified hierarchy; where that is the root, the longest of its v1 paths."""
-    lines = [line.split(":", 2) for line in _text(f"/proc/{pid}/cgroup").splitlines()]
-    unified = next((path for number, _, path in lines if number == "0"), "")
-    if unified not in ("", "/"):
-        return unified
-    return max((path for _, _, path in lines), key=len, default=None)
 
 
 def _ports_by_inode() -> dict[str, int]:

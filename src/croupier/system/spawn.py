@@ -13,6 +13,7 @@ import socket
 from collections.abc import Callable, Mapping, Sequence
 from typing import NoReturn
 
+from ..model.wiring import Place
 from . import kernel
 
 _FILES = 1 << 20
@@ -29,6 +30,7 @@ def start(
     keeps_orphans: bool = False,
     last: Callable[[socket.socket], None] | None = None,
     report_at: int = 3,
+    place: Place | None = None,
 ) -> tuple[int, int]:
     """Fork and exec. Returns the pid and a descriptor that tells how it went.
 
@@ -39,7 +41,7 @@ def start(
     none is blocked. `core_limit` raises the soft limit of core dumps to the hard one. With
     `keeps_orphans` whatever daemonises below it stays below it for as long as it lives. `last` is called in the child
     right before it becomes the program, with the line that the descriptor is the other end of, which is `report_at`
-    there.
+    there. `place` is where it is to live; by default where the caller does.
     """
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     reader, writer = ours.detach(), theirs.detach()
@@ -51,7 +53,7 @@ def start(
         os.close(writer)
         raise
     if pid == 0:
-        _become(argv, env, cwd, stdout, stderr, core_limit, keeps_orphans, last, report_at, writer, parent)
+        _become(argv, env, cwd, stdout, stderr, core_limit, keeps_orphans, last, report_at, place, writer, parent)
     os.close(writer)
     return pid, reader
 
@@ -65,6 +67,10 @@ def explain(report: bytes, argv: Sequence[str], cwd: str) -> str:
     program = argv[0] if argv else ""
     if stage == "filter":
         return f"its calls cannot be watched here: {os.strerror(code)}"
+    if stage == "network":
+        return f"its network cannot be entered: {os.strerror(code)}"
+    if stage == "files":
+        return f"it cannot see other files than the host: {os.strerror(code)}"
     if stage == "chdir":
         return f"the working directory {cwd!r} cannot be entered: {os.strerror(code)}"
     if code == 2:
@@ -88,6 +94,7 @@ def _become(
     keeps_orphans: bool,
     last: Callable[[socket.socket], None] | None,
     report_at: int,
+    place: Place | None,
     writer: int,
     parent: int,
 ) -> NoReturn:
@@ -113,6 +120,11 @@ def _become(
             _, hard = resource.getrlimit(resource.RLIMIT_CORE)
             resource.setrlimit(resource.RLIMIT_CORE, (hard, hard))
         line = socket.socket(fileno=_place(stdout, stderr, writer, report_at))
+        if place is not None:
+            stage = "network"
+            kernel.enter_network(place.network)
+            stage = "files"
+            kernel.put_files(place.files)
         stage = "chdir"
         os.chdir(cwd or ".")
         if last is not None:

@@ -21,6 +21,7 @@ processes:
   web: {command: [sleep, "60"]}
 proxies:
   db: {to: "127.0.0.1:5432"}
+networks: {lan: {names: {}}}
 """
 _FAULT = """\
 injections:

@@ -239,7 +239,12 @@ class _Broken:
         self._raise()
 
     def run_command(
-        self, argv: tuple[str, ...], within_ms: int, env: Mapping[str, str], keep_bytes: int = KEEP_BYTES
+        self,
+        argv: tuple[str, ...],
+        within_ms: int,
+        env: Mapping[str, str],
+        keep_bytes: int = KEEP_BYTES,
+        network: str = "",
     ) -> Finished:
         self._raise()
 
@@ -255,7 +260,12 @@ class _Hanging:
         return getattr(self._view, name)
 
     def run_command(
-        self, argv: tuple[str, ...], within_ms: int, env: Mapping[str, str], keep_bytes: int = KEEP_BYTES
+        self,
+        argv: tuple[str, ...],
+        within_ms: int,
+        env: Mapping[str, str],
+        keep_bytes: int = KEEP_BYTES,
+        network: str = "",
     ) -> Finished:
         self._over.wait(within_ms / 1_000)
         return Finished(timed_out=True, took_ms=float(within_ms))

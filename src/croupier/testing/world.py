@@ -170,7 +170,12 @@ class FakeWorld:
         return self.heartbeats_ms.get(path)
 
     def run_command(
-        self, argv: tuple[str, ...], within_ms: int, env: Mapping[str, str], keep_bytes: int = KEEP_BYTES
+        self,
+        argv: tuple[str, ...],
+        within_ms: int,
+        env: Mapping[str, str],
+        keep_bytes: int = KEEP_BYTES,
+        network: str = "",
     ) -> Finished:
         """From `commands`; nothing is run."""
         answer = self.commands.get(tuple(argv), Finished(failed=f"command not found: {argv[0] if argv else ''!r}"))

@@ -24,7 +24,6 @@ from typing import Any, Final
 import msgspec
 
 from ..model.errors import HarnessError
-from .acts import Act, Fail, Kill, Torn
 from .book import Traced
 from .fuse_server import take_away
 from .launch import Order
@@ -87,7 +86,6 @@ class Watch:
         self._below = below
         self._on_call = on_call
         self._index = 0
-        self._problem: BaseException | None = None
 
     def run(self, order: Order, outlet: Outlet) -> Traced:
         """Start the workload and answer until it has ended. Raises what the handler raises."""
@@ -110,8 +108,8 @@ class Watch:
                     traced = workload.finish("fuse", self._index, ())
             finally:
                 self._moved(self._root)
-        if self._problem is not None:
-            raise self._problem
+        if workload.problem is not None:
+            raise workload.problem
         return traced
 
     def _serve(self, listening: socket.socket, workload: Workload) -> None:
@@ -138,20 +136,4 @@ class Watch:
             offset=said.get("offset"), length=said.get("length"), data=bytes.fromhex(said.get("data", "")),
             at_us=workload.at_us,
         )  # fmt: skip
-        if seen.name == "symlink":
-            seen.path, seen.path2 = "", seen.path
-        workload.outlet.glance()
-        try:
-            act: Act = self._on_call(seen)
-        except BaseException as problem:
-            self._problem = problem
-            act = Kill()
-        if isinstance(act, Fail):
-            return b"fail %d\n" % act.errno
-        if isinstance(act, Torn) and seen.kind == "write":
-            with (self._below / said["path"].lstrip("/")).open("r+b") as file:
-                os.pwrite(file.fileno(), seen.data[: act.length], seen.offset or 0)
-        if isinstance(act, Kill | Torn):
-            workload.kill(at=seen.index)
-            return None
-        return b"go\n"
+        return workload.answer(seen, self._on_call, self._below / said["path"].lstrip("/"))

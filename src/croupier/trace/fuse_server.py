@@ -191,14 +191,17 @@ def main(below: str, mount: str, address: str) -> None:
     import mfusepy
 
     def end_with_our_maker() -> None:
-        sys.stdin.buffer.read()
+        while os.read(0, 4096):
+            pass
         take_away(mount)
         os._exit(0)
 
     threading.Thread(target=end_with_our_maker, daemon=True).start()
+    # From libfuse 3 on writes are as big as the kernel has them, and it knows no such option.
+    older = {"big_writes": True} if mfusepy.fuse_version_major == 2 else {}
     mfusepy.FUSE(
         operations(below, Told(address)), mount, foreground=True, nothreads=True, fsname="croupier",
-        attr_timeout=0, entry_timeout=0, big_writes=True,
+        attr_timeout=0, entry_timeout=0, **older,
     )  # fmt: skip
 
 

@@ -6,11 +6,13 @@ to be read later.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from time import monotonic_ns
 from typing import Final
 
@@ -18,7 +20,7 @@ from ..model.errors import ExperimentError
 from ..model.target import Identity
 from ..system import procs, signals
 from . import launch
-from .acts import Act
+from .acts import Act, Fail, Kill, Torn
 from .book import Traced
 from .launch import Order
 from .output import Outlet
@@ -67,6 +69,8 @@ class Workload:
     process: subprocess.Popen[bytes] = field(init=False)
     ended: str = ""
     killed_at: int | None = None
+    problem: BaseException | None = None
+    """What the handler raised: it ends the workload, and is for whoever watches to raise."""
     began_ns: int = field(default_factory=monotonic_ns)
     let_die: Callable[[], None] = lambda: None
     """What must be let go of before a process that was sent SIGKILL can end: a request to a file system of ours."""
@@ -91,6 +95,28 @@ class Workload:
     def at_us(self) -> int:
         """Since it was started."""
         return (monotonic_ns() - self.began_ns) // 1000
+
+    def answer(self, seen: Seen, on_call: OnSeen, file: Path) -> bytes | None:
+        """Ask the handler about a change, and do what it says to `file`: `go`, `fail ERRNO`, or None for a workload
+        that was ended instead."""
+        if seen.name == "symlink":
+            # For a reader of calls the link that is made is the second path.
+            seen.path, seen.path2 = "", seen.path
+        self.outlet.glance()
+        try:
+            act = on_call(seen)
+        except BaseException as problem:
+            self.problem = problem
+            act = Kill()
+        if isinstance(act, Fail):
+            return b"fail %d\n" % act.errno
+        if isinstance(act, Torn) and seen.kind == "write":
+            with file.open("r+b") as torn:
+                os.pwrite(torn.fileno(), seen.data[: act.length], seen.offset or 0)
+        if isinstance(act, Kill | Torn):
+            self.kill(at=seen.index)
+            return None
+        return b"go\n"
 
     def kill(self, why: str = "killed", at: int | None = None) -> None:
         """End its whole tree, and whoever left the tree but not its session."""

@@ -16,7 +16,6 @@ from typing import Any, Final
 
 import msgspec
 
-from .acts import Act, Fail, Kill, Torn
 from .book import Traced
 from .launch import Order
 from .output import Outlet
@@ -41,7 +40,6 @@ class Watch:
     def __init__(self, on_call: OnSeen) -> None:
         self._on_call = on_call
         self._one_at_a_time = threading.Lock()
-        self._problem: BaseException | None = None
         self._index = 0
         self._pids: dict[int, int] = {}
         self._threads: dict[tuple[int, int], int] = {}
@@ -61,8 +59,8 @@ class Watch:
                 time.sleep(_PACE_S)
             traced = workload.finish("shim", self._index, () if self._index else (BLIND,))
             listening.close()
-        if self._problem is not None:
-            raise self._problem
+        if workload.problem is not None:
+            raise workload.problem
         return traced
 
     def _accept(self, listening: socket.socket, workload: Workload) -> None:
@@ -98,21 +96,4 @@ class Watch:
             pid=pid, process=self._pids.setdefault(pid, len(self._pids) + 1), at_us=workload.at_us,
             thread=self._threads.setdefault(thread, sum(one == pid for one, _ in self._threads) + 1),
         )  # fmt: skip
-        if seen.name == "symlink":
-            # For a reader of calls the link that is made is the second path.
-            seen.path, seen.path2 = "", seen.path
-        workload.outlet.glance()
-        try:
-            act: Act = self._on_call(seen)
-        except BaseException as problem:
-            self._problem = problem
-            act = Kill()
-        if isinstance(act, Fail):
-            return b"fail %d\n" % act.errno
-        if isinstance(act, Torn) and seen.kind == "write":
-            with Path(seen.path).open("r+b") as file:
-                os.pwrite(file.fileno(), seen.data[: act.length], seen.offset or 0)
-        if isinstance(act, Kill | Torn):
-            workload.kill(at=seen.index)
-            return None
-        return b"go\n"
+        return workload.answer(seen, self._on_call, Path(seen.path))

@@ -8,7 +8,8 @@ import socket
 import sys
 from pathlib import Path
 
-port, file, safe = int(sys.argv[1]), Path(sys.argv[2]), "--safe" in sys.argv
+host, _, port = sys.argv[1].rpartition(":")
+file, safe = Path(sys.argv[2]), "--safe" in sys.argv
 try:
     lines = json.loads(file.read_text())
 except (OSError, ValueError):
@@ -24,7 +25,7 @@ def save() -> None:
     file.with_suffix(".tmp").replace(file)
 
 
-server = socket.create_server(("127.0.0.1", port))
+server = socket.create_server((host or "127.0.0.1", int(port)))
 while True:
     peer, _ = server.accept()
     with peer, peer.makefile("rw") as line:
