@@ -141,8 +141,8 @@ class Processes:
         floor.view.starting(name, spec)
         try:
             env: Mapping[str, str] = with_env(floor.env, {**heartbeat, **spec.env})
-            if floor.clocks:
-                env = floor.clocks.environment(name, env)
+            if floor.preloads:
+                env = floor.preloads.environment(name, env)
             who = self._start(name, spec.command, env, spec.cwd)
         except TargetError as problem:
             self._step(name, s.SpawnFailed(reason=floor.redactor.clean(problem.message)))
