@@ -16,7 +16,7 @@ from hands import SLEEPS, a_permit, eventually, identity, started
 from croupier.inject.clock import INJECTOR
 from croupier.model.faults.clock import Clock
 from croupier.model.units import Ms
-from croupier.system import clocks, procs
+from croupier.system import clocks, procs, shims
 from croupier.testing import RecordingAct, check_fault
 
 LONG = Ms(60_000)
@@ -38,7 +38,7 @@ TELLS = (
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     made = tmp_path_factory.mktemp("clocks")
-    clocks.build(made)
+    shims.build(clocks.SHIM, made)
     return made
 
 
@@ -195,7 +195,7 @@ def test_who_was_not_started_for_it_is_missed():
     with started(*SLEEPS) as who:
         outcome, act = spoilt(who, ahead_ms=HOUR)
         assert (outcome.result, act.records) == ("missed", ())
-        assert "not started with a clock of its own" in outcome.detail
+        assert "not started for this" in outcome.detail
 
 
 def test_a_static_program_is_missed(folder, tmp_path):

@@ -246,3 +246,15 @@ def test_twenty_rounds_kill_sqlite_before_the_same_sync_and_leave_the_same_bytes
         # The journal of SQLite begins with a number that it draws.
         states.add(((state / "a.db").read_bytes(), (state / "a.db-journal").stat().st_size))
     assert (len(states), len(addresses)) == (1, 1), addresses
+
+
+@pytest.mark.needs("gcc", "libc6-dev")
+def test_a_call_goes_wrong_by_a_preloaded_shim_where_that_is_asked_for(house: House) -> None:
+    refused = house.refused(an_experiment(injections=[wrong(do="freeze", call="fsync", how="preload")]))
+    assert refused.code == 3
+    assert "needs `how: seccomp`" in refused.said
+    played = play(house, wrong("600ms", do="fail", call="fsync", errno="ENOSPC", how="preload", path="*.tmp"))
+    assert played.results() == ["landed"], played.done.said
+    assert said(played, "error No space left on device")
+    (healed,) = played.events(j.Healed)
+    assert healed.verified

@@ -16,7 +16,7 @@ from ..model.faults.clock import Clock
 from ..model.guard import Permit
 from ..model.target import Identity, Seen
 from ..model.undo import Healing, UndoRecord
-from ..system import clocks, procs
+from ..system import clocks, procs, shims
 from ..system.clock import now_us
 from . import Act, Outcome, together
 
@@ -134,20 +134,13 @@ def _spoil(target: Seen, fault: Clock, act: Act) -> Outcome:
 
 def _clock_of(who: Identity) -> tuple[clocks.Clock | None, str]:
     """The clock that this process lives by, and that is its own; else why there is none."""
-    path = _file_of(who.pid)
-    if not path:
-        return None, "it was not started with a clock of its own; only main processes that croupier starts are"
-    parent = procs.read_stat(who.pid)
-    if parent is not None and _file_of(parent.parent) == path:
-        return None, f"it shares the clock of process {parent.parent}, which started it: aim at that one"
-    clock = clocks.Clock(Path(path))
+    path, why = shims.own_file(who, clocks.VARIABLE)
+    if path is None:
+        return None, why
+    clock = clocks.Clock(path)
     if not clock.is_in(who.pid):
         return None, "it does not have the clock's library in its memory (a static or a setuid program has not)"
-    return (clock, "") if clock.path.exists() else (None, f"{path} is gone")
-
-
-def _file_of(pid: int) -> str:
-    return _environment(pid).get(clocks.VARIABLE, "")
+    return clock, ""
 
 
 def _environment(pid: int) -> dict[str, str]:

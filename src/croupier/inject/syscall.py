@@ -15,9 +15,9 @@ from ..model.faults.syscall import SlowIo, Syscall
 from ..model.guard import Permit
 from ..model.target import Identity, Seen
 from ..model.undo import UndoRecord
-from ..system import call_rules, procs
+from ..system import call_rules, call_shim, procs, shims
 from ..system.clock import now_us
-from . import Act, Healing, Outcome, together
+from . import Act, Healing, Outcome, preloaded, together
 
 
 class SyscallInjector:
@@ -34,7 +34,7 @@ class SyscallInjector:
         """Whether there is such an error; whether calls can be watched is asked by the round that watches them."""
         if fault.do == "fail" and not hasattr(errno, fault.errno):
             return f"this system has no error {fault.errno}"
-        return ""
+        return preloaded.lacking(fault) if fault.how == "preload" else ""
 
     def inject(self, permit: Permit, fault: Syscall, act: Act) -> Outcome:
         """Put the rule into force for each target; landed when a call went wrong."""
@@ -43,10 +43,10 @@ class SyscallInjector:
         if lack:
             return Outcome(result="missed", detail=lack)
         rules = [_begun(one, fault, act) for one in permit.targets]
-        in_force = [one for one in rules if isinstance(one, call_rules.Rule)]
+        in_force = [one for one in rules if not isinstance(one, Outcome)]
         took_us = now_us() - decided_us
         act.wait(int(fault.for_ms), lambda: bool(in_force) and all(one.hits for one in in_force))
-        parts = [_seen(one) if isinstance(one, call_rules.Rule) else one for one in rules]
+        parts = [one if isinstance(one, Outcome) else _seen(one) for one in rules]
         return together(parts, us=took_us)
 
     def hold(self, permit: Permit, fault: Syscall, act: Act) -> None:
@@ -54,6 +54,8 @@ class SyscallInjector:
 
     def heal(self, record: UndoRecord) -> Healing:
         """Lift the rule, where it is; elsewhere see whether whoever holds it still lives."""
+        if "file" in record.data:
+            return preloaded.heal(record)
         pid, started = record.data["holder"]
         holder = Identity(pid=pid, started=started, boot=record.who.boot)
         if holder != procs.identity(os.getpid()):
@@ -69,12 +71,14 @@ class SyscallInjector:
         return Healing(verified=True, note=f"{rule.hits} of {rule.seen} calls went wrong{gone}")
 
 
-def _begun(target: Seen, fault: Syscall | SlowIo, act: Act) -> call_rules.Rule | Outcome:
+def _begun(target: Seen, fault: Syscall | SlowIo, act: Act) -> call_rules.Rule | preloaded.Shimmed | Outcome:
     who = target.identity
     if not procs.alive(who):
         return Outcome(result="missed", detail=f"{target}: gone before its calls could go wrong")
     if act.halted:
         return Outcome(result="missed", detail=f"{target}: the round was halted first")
+    if isinstance(fault, Syscall) and _goes_by_a_shim(fault, who):
+        return preloaded.begin(target, fault, act)
     if not call_rules.is_watched(who):
         return Outcome(
             result="missed",
@@ -107,7 +111,13 @@ def _begun(target: Seen, fault: Syscall | SlowIo, act: Act) -> call_rules.Rule |
     return rule
 
 
-def _seen(rule: call_rules.Rule) -> Outcome:
+def _goes_by_a_shim(fault: Syscall, who: Identity) -> bool:
+    if fault.how != "auto":
+        return fault.how == "preload"
+    return not call_rules.is_watched(who) and shims.is_told(who, call_shim.VARIABLE)
+
+
+def _seen(rule: call_rules.Rule | preloaded.Shimmed) -> Outcome:
     fault, who = rule.fault, rule.top
     names, said = " or ".join(fault.calls).replace("any", "call that changes a file"), "was held"
     if isinstance(fault, SlowIo):

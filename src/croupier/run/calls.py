@@ -18,13 +18,15 @@ from typing import Any
 
 import msgspec
 
+from ..inject import preloaded
 from ..model import course as c
 from ..model import journal as j
 from ..model.errors import ExperimentError, Refused
 from ..model.experiment import Experiment
+from ..model.fault import Fault
 from ..model.faults.combined import single
 from ..model.faults.syscall import SlowIo, Syscall
-from ..model.plan import Injection, OnSyscall, Plan, processes_hit
+from ..model.plan import Injection, OnSyscall, Plan, aims
 from ..model.target import Identity
 from ..system import call_rules, procs
 from ..system.clock import now_us
@@ -95,8 +97,14 @@ class _Held:
 
 def watched_processes(plan: Plan, experiment: Experiment, recorded: Iterable[str] = ()) -> frozenset[str]:
     """The processes whose calls must be watched in this round."""
-    wanted = {*recorded, *processes_hit(plan, _WATCHING, experiment.processes)}
+    wanted = set(recorded)
     wanted |= {one.trigger.process for one in plan.injections if isinstance(one.trigger, OnSyscall)}
+    wanted |= {
+        name
+        for fault, names in aims(plan, experiment.processes)
+        if isinstance(fault, _WATCHING) and not is_preloaded(fault)
+        for name in names
+    }
     return frozenset(wanted & set(experiment.processes))
 
 
@@ -105,6 +113,12 @@ def refuse_calls(plan: Plan, experiment: Experiment, recorded: Iterable[str] = (
 
     Raises ExperimentError or Refused before anything is touched.
     """
+    for fault in {one for injection in plan.injections for one in single(injection.fault) if is_preloaded(one)}:
+        if isinstance(fault, Syscall) and (lack := preloaded.lacking(fault)):
+            raise Refused(
+                f"{fault} cannot be done here: {lack}",
+                hint="" if fault.how == "preload" else f"calls cannot be watched either: {lacks('seccomp')}",
+            )
     for name, do in _named(plan):
         if name not in ("any", *_STOPPED):
             raise ExperimentError(
@@ -121,13 +135,20 @@ def refuse_calls(plan: Plan, experiment: Experiment, recorded: Iterable[str] = (
         )
 
 
+def is_preloaded(fault: Fault) -> bool:
+    """Whether a fault works by a shim in front of the C library, and needs no call to be watched."""
+    if not isinstance(fault, Syscall):
+        return False
+    return fault.how == "preload" or (fault.how == "auto" and bool(lacks("seccomp")))
+
+
 def _named(plan: Plan) -> Iterable[tuple[str, str]]:
     """Every call that is named, and what is to become of it."""
     for injection in plan.injections:
         if isinstance(injection.trigger, OnSyscall):
             yield injection.trigger.call, "wait"
         for fault in single(injection.fault):
-            if isinstance(fault, _WATCHING):
+            if isinstance(fault, _WATCHING) and not is_preloaded(fault):
                 yield from ((name, fault.do if isinstance(fault, Syscall) else "delay") for name in fault.calls)
 
 

@@ -24,7 +24,7 @@ from .loop import Loop
 
 if TYPE_CHECKING:
     from .calls import CallWatch
-    from .clocks import Clocks
+    from .preloads import Preloads
     from .view import RoundView
 
 MOST_ALIKE = 100
@@ -60,8 +60,8 @@ class Floor:
     """We broke: end the round, heal, and say so."""
     calls: CallWatch | None = None
     """Whose system calls are watched; set once the floor is there."""
-    clocks: Clocks | None = None
-    """Which processes have a clock of their own; set once the floor is there."""
+    preloads: Preloads | None = None
+    """What processes are started with in front of the C library; set once the floor is there."""
     phase: j.Phase = "starting"
     _said: Counter[str] = field(default_factory=Counter, init=False)
 

@@ -150,11 +150,11 @@ class Processes:
         self._step(name, s.Spawned(who=who))
 
     def _env(self, name: str, own: Mapping[str, str]) -> Mapping[str, str]:
-        """The environment of a process: with a clock of its own, and a hook for collections, where wanted."""
+        """The environment of a process: with what it is to load first, and a hook for collections, where wanted."""
         floor = self._floor
         env: Mapping[str, str] = with_env(floor.env, own)
-        if floor.clocks:
-            env = floor.clocks.environment(name, env)
+        if floor.preloads:
+            env = floor.preloads.environment(name, env)
         if name not in processes_hit(floor.plan, GcPressure, floor.experiment.processes):
             return env
         place = floor.run.artifacts / "collections"

@@ -42,10 +42,10 @@ from ..supervise.running import registered_in, state_home
 from ..system.clock import now_us
 from .arrangements import refuse_arrangements, set_up
 from .calls import CallWatch, refuse_calls
-from .clocks import Clocks, refuse_clocks
 from .floor import Floor
 from .host import LiveHost, Rehearsal
 from .loop import Loop
+from .preloads import Preloads, refuse_clocks
 from .prepare import Options, first_line, pick_bindings, process_environment, refuse_what_cannot_be
 from .processes import WORKLOAD, Processes
 from .strikes import Strikes
@@ -184,7 +184,7 @@ class Round:
                 broke=self.broke,
             )
             self.floor.calls = self._calls = CallWatch(self.floor, options.record_calls, lambda: ledger.count)
-            self.floor.clocks = self._clocks = Clocks(self.floor)
+            self.floor.preloads = self._preloads = Preloads(self.floor)
             self._watch = Watch(self.floor)
             on_error.callback(self._watch.close)
             view.look_through(self._watch, catalogue)
@@ -250,7 +250,7 @@ class Round:
             self._keep_ticking(self._tick)
         self._watch.attach_all()
         set_up(self.floor, end_us + 15_000_000)
-        self._clocks.set_up(end_us + 15_000_000)
+        self._preloads.set_up(end_us + 15_000_000)
         self._watch.begin()
         self.tell(c.Begun(at_ms=self.floor.now_ms))
 

@@ -13,11 +13,9 @@ import ctypes
 import functools
 import os
 import re
-import shutil
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Mapping
 from hashlib import sha256
@@ -25,13 +23,14 @@ from pathlib import Path
 from typing import Literal
 
 from ..model.noun import Noun
+from . import shims
 
 Way = Literal["shim", "libfaketime"]
 
 VARIABLE = "CROUPIER_CLOCK"
 """Names the file, in the environment of a process that was started for it."""
-_SOURCE = Path(__file__).with_name("clock_shim.c")
-_LIBRARY = "clock-shim.so"
+SHIM = "clock"
+"""The name of the shim."""
 _MAGIC = b"croupclk"
 _SETTING = struct.Struct("=qqqq")
 _CURRENT_AT = 8
@@ -67,21 +66,7 @@ TRUE = Setting()
 
 def lacking(way: Way) -> str:
     """What this machine lacks for a way, in a sentence; "" if nothing. Tried once, in a directory of its own."""
-    return _lacking_shim() if way == "shim" else _lacking_libfaketime()
-
-
-@functools.cache
-def _lacking_shim() -> str:
-    if sys.platform != "linux":
-        return f"{sys.platform} has no LD_PRELOAD as Linux has it"
-    if _compiler() is None:
-        return "there is no C compiler (apt-get install gcc libc6-dev)"
-    with tempfile.TemporaryDirectory(prefix="croupier-clock-") as folder:
-        try:
-            build(Path(folder))
-        except OSError as problem:
-            return f"the clock's library cannot be compiled: {problem}"
-    return ""
+    return shims.lacking(SHIM) if way == "shim" else _lacking_libfaketime()
 
 
 def _lacking_libfaketime() -> str:
@@ -102,29 +87,10 @@ def spoils_sleeps() -> bool:
     return done.returncode != 0
 
 
-def _compiler() -> str | None:
-    return next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
-
-
 def _packaged() -> str | None:
     # The one that is meant for programs with several threads serves those with one as well.
     found = (one for folder in _PACKAGED for one in Path("/").glob(f"{folder[1:]}/libfaketimeMT.so.1"))
     return next((str(one) for one in found), None)
-
-
-def build(folder: Path) -> Path:
-    """Compile the shim into a directory. Raises OSError with what the compiler said."""
-    made, compiler = folder / _LIBRARY, _compiler()
-    if compiler is None:
-        raise OSError("there is no C compiler")
-    command = [compiler, "-O2", "-shared", "-fPIC", "-o", str(made), str(_SOURCE), "-ldl", "-lpthread"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=_WITHIN_S, check=False)
-    except subprocess.SubprocessError as problem:
-        raise OSError(str(problem)) from problem
-    if done.returncode:
-        raise OSError(next((line for line in done.stderr.splitlines() if "error" in line), done.stderr[:200]))
-    return made
 
 
 class Clock:
@@ -175,25 +141,20 @@ class Clock:
 
     def environment(self, given: Mapping[str, str], *, shared: str = "", monotonic: bool = False) -> dict[str, str]:
         """An environment in which a process lives by this clock. `shared` and `monotonic` are for libfaketime."""
-        library = str(self.path.parent / _LIBRARY) if self.way == "shim" else _packaged() or ""
+        library = shims.library(SHIM, self.path.parent) if self.way == "shim" else _packaged() or ""
         kept = {name: text for name, text in given.items() if not name.startswith("FAKETIME")}
-        ours = {VARIABLE: str(self.path), "LD_PRELOAD": ":".join(filter(None, (library, given.get("LD_PRELOAD", ""))))}
+        ours = {VARIABLE: str(self.path)}
         if self.way == "libfaketime":
             ours |= {
                 "FAKETIME_TIMESTAMP_FILE": str(self.path), "FAKETIME_NO_CACHE": "1", "NO_FAKE_STAT": "1",
                 "FAKE_UTIME": "0", "FAKETIME_SHARED": f"/{shared} /{shared}",
                 "FAKETIME_DONT_FAKE_MONOTONIC": "0" if monotonic else "1",
             }  # fmt: skip
-        return {**kept, **ours}
+        return shims.preloading({**kept, **ours}, library)
 
     def is_in(self, pid: int) -> bool:
         """Whether a process has it in its memory: a static program has not, nor has one that was made setuid."""
-        wanted = str(self.path) if self.way == "shim" else "libfaketime"
-        try:
-            maps = Path(f"/proc/{pid}/maps").read_text(errors="replace")
-        except OSError:
-            return False
-        return wanted in maps
+        return shims.maps(pid, str(self.path) if self.way == "shim" else "libfaketime")
 
     def _began_ns(self) -> int:
         """The moment from which libfaketime counts a drift, the same for all that live by this clock."""

@@ -53,6 +53,10 @@ class Syscall(Fault, Noun, tag="syscall", tag_field="fault", frozen=True, kw_onl
     """The first match that goes wrong, counted from the beginning of the fault."""
     every: Annotated[int, msgspec.Meta(ge=0)] = 1
     """After that every so-manieth; 0 for that one alone."""
+    how: Literal["auto", "seccomp", "preload"] = "auto"
+    """By the kernel, which sees every call; or by a library in front of the C library, which does without seccomp user
+    notification, needs a C compiler, and can `fail`, `delay` and `short` calls that are named. `auto`: the first that
+    works."""
 
     @property
     def lasting_ms(self) -> int:

@@ -1,11 +1,12 @@
-"""The clocks of a round's processes: made where a fault `clock` needs one, before the first process starts.
+"""What a round's processes are started with in front of the C library: a clock of their own, calls that can go wrong.
 
-Only processes that such a fault may be aimed at are started with one; every other runs as always.
+Only processes that a fault which needs it may be aimed at are started so; every other runs as always.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from ..inject.clock import way
 from ..model.errors import ExperimentError, HarnessError
@@ -13,7 +14,8 @@ from ..model.experiment import Experiment
 from ..model.faults.clock import Clock
 from ..model.plan import Plan, aims
 from ..model.undo import UndoRecord, UndoStep
-from ..system import clocks
+from ..system import call_shim, clocks, shims
+from .calls import is_preloaded
 from .floor import Floor
 
 
@@ -47,31 +49,47 @@ def _prepared_as(fault: Clock) -> tuple[str | None, bool]:
     return chosen, fault.monotonic and chosen == "libfaketime"
 
 
-class Clocks:
-    """The clocks of this round."""
+class Preloads:
+    """The clocks and shims of this round."""
 
     def __init__(self, floor: Floor) -> None:
         self._floor = floor
         self._wanted = clocked(floor.plan, floor.experiment)
+        self._shimmed = {
+            name
+            for fault, names in aims(floor.plan, floor.experiment.processes)
+            if is_preloaded(fault)
+            for name in names
+        }
+        self._folder = floor.run.path.resolve() / "preloaded"
         self._made: dict[str, tuple[clocks.Clock, str, bool]] = {}
 
     def set_up(self, deadline_us: int) -> None:
         """Make them. What may outlive the round has its record with the guardian. Raises HarnessError."""
-        folder = self._floor.run.path.resolve() / "clocks"
         try:
             for name, fault in self._wanted.items():
-                folder.mkdir(exist_ok=True)
-                chosen = way(fault)
-                if chosen is None:
-                    continue
-                clock = clocks.Clock.named(folder, name, chosen)
-                if chosen == "shim" and not self._made:
-                    clocks.build(folder)
-                clock.make()
-                shared = self._share(name, clock, deadline_us) if chosen == "libfaketime" else ""
-                self._made[name] = (clock, shared, fault.monotonic)
+                self._make_clock(name, fault, deadline_us)
+            for name in self._shimmed:
+                self._folder.mkdir(exist_ok=True)
+                shims.build(call_shim.SHIM, self._folder)
+                call_shim.make(self._calls(name))
         except OSError as problem:
-            raise HarnessError(f"the clock of a process could not be made: {problem}", at=str(folder)) from problem
+            raise HarnessError(f"a process could not be prepared: {problem}", at=str(self._folder)) from problem
+
+    def _make_clock(self, name: str, fault: Clock, deadline_us: int) -> None:
+        chosen = way(fault)
+        if chosen is None:
+            return
+        self._folder.mkdir(exist_ok=True)
+        clock = clocks.Clock.named(self._folder, name, chosen)
+        if chosen == "shim":
+            shims.build(clocks.SHIM, self._folder)
+        clock.make()
+        shared = self._share(name, clock, deadline_us) if chosen == "libfaketime" else ""
+        self._made[name] = (clock, shared, fault.monotonic)
+
+    def _calls(self, name: str) -> Path:
+        return self._folder / f"{name}.calls"
 
     def _share(self, name: str, clock: clocks.Clock, deadline_us: int) -> str:
         keeper, key, shared = self._floor.keeper, f"clock.{name}", clocks.shared_name(clock.path)
@@ -84,7 +102,11 @@ class Clocks:
 
     def environment(self, process: str, env: Mapping[str, str]) -> Mapping[str, str]:
         """The environment that a process is started with."""
-        if process not in self._made:
-            return env
-        clock, shared, monotonic = self._made[process]
-        return clock.environment(env, shared=shared, monotonic=monotonic)
+        if process in self._made:
+            clock, shared, monotonic = self._made[process]
+            env = clock.environment(env, shared=shared, monotonic=monotonic)
+        if process in self._shimmed:
+            env = shims.preloading(
+                {**env, call_shim.VARIABLE: str(self._calls(process))}, shims.library(call_shim.SHIM, self._folder)
+            )
+        return env
