@@ -30,16 +30,16 @@ def wired(*injections: dict[str, Any], count: int = 40, **more: Any) -> dict[str
     )
 
 
-def test_packets_are_hurt_and_well_again_and_who_is_restarted_lives_where_it_lived(house: House) -> None:
-    keeper = {"process": "keeper"}
+def test_each_fault_lands_is_healed_and_stays_with_who_is_restarted(house: House) -> None:
     ways = [
-        {"at": "100ms", "packets": {"loss": "5%", "delay": "10ms", "for": "400ms"}, "target": keeper},
-        {"after": {"injection": 1, "plus": "1s"}, "kill": {}, "target": keeper},
-        {"after": {"injection": 2, "plus": "500ms"}, "dns": {"names": "keep*", "for": "300ms"}, "target": keeper},
-        {"after": {"injection": 3, "plus": "500ms"}, "saturate": {"rate": "1MiB", "for": "300ms"}, "target": keeper},
+        {"at": "100ms", "packets": {"loss": "5%", "delay": "10ms", "for": "400ms"}},
+        {"at": "1500ms", "kill": {}},
+        {"at": "2500ms", "dns": {"names": "keep*", "for": "300ms"}},
+        {"at": "3s", "saturate": {"rate": "1MiB", "for": "300ms"}},
         # Last, since whoever was cut off waits before it tries again.
-        {"after": {"injection": 4, "plus": "1s"}, "partition": {"from": ["workload"], "for": "2s"}, "target": keeper},
+        {"at": "4s", "partition": {"from": ["workload"], "for": "1s"}},
     ]
+    ways = [{**one, "target": {"process": "keeper"}} for one in ways]
     played = house.play(wired(*ways, count=4_000, limits={"concurrent": 4}))
     assert played.code == 0, played.done.said
     assert [one.result for one in played.events(j.Concluded)] == ["landed"] * 5

@@ -25,7 +25,6 @@ _MARK = "helper_mark"
 _WHO = "helpers"
 _END_WITHIN_S = 1.0
 _ASKED_WITHIN_S = 0.3
-_LOOK_S = 0.01
 _PACE_S = 0.002
 _SLACK_MS = 2_000
 
@@ -88,10 +87,11 @@ def of(record: UndoRecord) -> list[Identity]:
 
 def ask_to_end(record: UndoRecord) -> None:
     """Tell every helper of a record to end (SIGTERM), and give them a moment to put away what they hold."""
-    _signal(of(record), "TERM")
+    told = of(record)
+    _signal(told, "TERM")
     until = time.monotonic() + _ASKED_WITHIN_S
-    while of(record) and time.monotonic() < until:
-        time.sleep(_LOOK_S)
+    while any(procs.alive(one) for one in told) and time.monotonic() < until:
+        time.sleep(_PACE_S)
 
 
 def end(record: UndoRecord) -> list[Identity]:

@@ -18,7 +18,7 @@ from ..model.wiring import Home, Wiring
 from ..system import networks, procs
 from ..system.clock import now_us
 from ..system.counts import counts_of
-from . import Act, Outcome, helpers, together
+from . import Act, Outcome, helpers, on_wire, together
 
 MOST_BYTES = 100 << 20
 """In a second: more would be the host's trouble."""
@@ -74,7 +74,7 @@ def _fill(target: Seen, fault: Saturate, act: Act) -> Outcome:
     source = wiring.home(fault.source)
     assert source is not None
     key = act.key(target)
-    until_us = now_us() + int(fault.for_ms) * 1_000
+    until_us = now_us() + int(fault.for_ms) * 1_000 + on_wire.SLACK_US
     record = UndoRecord(key=key, fault="saturate", who=who, data=helpers.marked(act.env, key), deadline_us=until_us)
     act.intend(record)
     before = _arrived(who)

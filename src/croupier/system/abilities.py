@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from . import clocks, freezer, kernel, memory, networks, quota, relay, tasks
+from . import clocks, freezer, kernel, memory, networks, packet_rules, quota, relay, tasks
 
 
 class Ability(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,12 +142,12 @@ def _clocks() -> Ability:
 
 
 def _networks() -> Ability:
-    lacking = networks.lacking()
+    lacking, partly = networks.lacking(), packet_rules.aside_lacking()
     return Ability(
         name="networks",
-        here="no" if lacking else "yes",
-        detail=lacking or "processes can live in network namespaces of the round's own",
-        without="no `networks`; `proxies` work",
+        here="no" if lacking else "partly" if partly else "yes",
+        detail=lacking or partly or "processes can live in network namespaces of the round's own",
+        without="no `networks`, and no `partition`, `packets`, `saturate` or `dns`; `proxies` work",
         get="run as root, with iproute2 and nftables (apt-get install iproute2 nftables)",
     )
 
