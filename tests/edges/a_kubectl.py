@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PROGRAM = '''#!{python} -S
+PROGRAM = """#!{python} -S
 import argparse, json, sys
 STATE, ASKED = {state!r}, {asked!r}
 with open(ASKED, "a") as file: file.write(json.dumps(sys.argv[1:]) + "\\n")
@@ -70,7 +70,7 @@ elif verb == "exec":
     if rest[2] == "-TERM" and rest[3] == "1":
         status["restartCount"] += 1; status["containerID"] += "x"
 with open(STATE, "w") as file: json.dump(state, file)
-'''
+"""
 
 
 def a_node(name: str, **spec: Any) -> dict[str, Any]:

@@ -54,9 +54,7 @@ class Container:
         return f"container {self.name}"
 
 
-def on_each(
-    permit: Permit, act: Act, lack: str, do: Callable[[Seen, Container, dict[str, Any]], Outcome]
-) -> Outcome:
+def on_each(permit: Permit, act: Act, lack: str, do: Callable[[Seen, Container, dict[str, Any]], Outcome]) -> Outcome:
     """Do something to the container of each target, and say what came of it together.
 
     `do` gets the target, its container, and what Docker knows of that; what Docker says no to is unsure.
