@@ -6,12 +6,12 @@ import os
 
 import pytest
 from a_kubectl import Kubectl, a_node, a_pod
-from hands import SLEEPS, Hands, identity, started
+from hands import SLEEPS, Hands, started
 
 from croupier.inject import cordon_node, delete_pod, drain_node, kill_in_pod
 from croupier.model.experiment import Cluster, Limits
 from croupier.model.faults.kubernetes import CordonNode, DeletePod, DrainNode, KillInPod
-from croupier.model.guard import Permit, Refusal, Standing, consider
+from croupier.model.guard import Permit, Standing, consider
 from croupier.model.plan import At, Injection
 from croupier.model.target import Selector
 from croupier.model.units import Ms
@@ -33,42 +33,13 @@ def kubectl(tmp_path, monkeypatch):
     return found
 
 
-def asked(fault, who, limits=LIMITS, **standing):
-    census = procs.read_census({"app": who})
-    injection = Injection(number=1, trigger=At(at_ms=0), fault=fault, target=Selector(process="app"), lot=0)
-    return consider(injection, census, limits, Standing(**{"now_ms": 0, "live": True, **standing}))
-
-
 def hit(injector, fault):
     with started(*SLEEPS) as who:
-        permit = asked(fault, who)
+        injection = Injection(number=1, trigger=At(at_ms=0), fault=fault, target=Selector(process="app"), lot=0)
+        permit = consider(injection, procs.read_census({"app": who}), LIMITS, Standing(now_ms=0, live=True))
         assert isinstance(permit, Permit), permit
         act = Hands(permit=permit)
         return injector.inject(permit, fault, act), act
-
-
-@pytest.mark.parametrize(
-    ("fault", "limits", "limit"),
-    [
-        (CORDON, Limits(), "cluster"),
-        (CORDON, Limits(cluster=Cluster(contexts=("staging",), nodes=("worker-2", "worker-*"))), "cluster"),
-        (CORDON, Limits(cluster=Cluster(contexts=("production",), nodes=("worker-1",))), "cluster"),
-        (DELETE, Limits(cluster=Cluster(contexts=("staging",), nodes=("worker-1",))), "cluster"),
-        (DRAIN, Limits(cluster=Cluster(contexts=("staging",), nodes=("worker-1",))), "cluster"),
-        (DeletePod(context="staging", namespace="kube-system", pod="dns"),
-         Limits(cluster=Cluster(contexts=("staging",), namespaces=("kube-system",))), "protected"),
-    ],
-)  # fmt: skip
-def test_what_the_limits_do_not_name_is_refused(fault, limits, limit):
-    refusal = asked(fault, identity(os.getppid()), limits)
-    assert isinstance(refusal, Refusal)
-    assert refusal.limit == limit
-
-
-def test_a_cluster_is_only_rehearsed_without_live():
-    refusal = asked(CORDON, identity(os.getppid()), live=False)
-    assert isinstance(refusal, Refusal)
-    assert refusal.limit == "live"
 
 
 @pytest.mark.parametrize(

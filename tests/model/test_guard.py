@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from croupier.model.experiment import Experiment, Limits, Window
+from croupier.model.experiment import Cluster, Experiment, Limits, Window
 from croupier.model.fault import Kill
+from croupier.model.faults.kubernetes import DeletePod
 from croupier.model.guard import Absent, Below, Permit, Refusal, Standing, consider, default_time_box_ms, is_open
 from croupier.model.plan import At, Injection
 from croupier.model.target import Cmdline, Identity, Seen, Selector
@@ -46,6 +47,23 @@ def refused(answer: Any) -> str:
     assert isinstance(answer, Refusal), answer
     assert answer.reason
     return answer.limit
+
+
+def ask_cluster(allowed: Cluster, **how: Any) -> Any:
+    fault = DeletePod(context="staging", namespace=how.pop("namespace", "shop"), pod="web-0")
+    injection = msgspec.structs.replace(an_injection(), fault=fault)
+    return consider(injection, OURS, Limits(cluster=allowed), Standing(now_ms=0, **{"live": True, **how}))
+
+
+def test_what_a_fault_reaches_beyond_this_machine_has_to_be_named_one_by_one():
+    named = Cluster(contexts=("staging",), namespaces=("shop",))
+    assert isinstance(ask_cluster(named), Permit)
+    assert refused(ask_cluster(named, live=False)) == "live"
+    for missing in (Cluster(), Cluster(contexts=("staging",)), Cluster(namespaces=("shop",)),
+                    Cluster(contexts=("*",), namespaces=("*",))):  # fmt: skip
+        assert refused(ask_cluster(missing)) == "cluster"
+    system = Cluster(contexts=("staging",), namespaces=("kube-system",))
+    assert refused(ask_cluster(system, namespace="kube-system")) == "protected"
 
 
 # Permits
@@ -89,6 +107,16 @@ def test_whoever_is_below_a_target_meets_the_same_limits_as_the_target():
     below = below_main(plain, secret, init, limits=Limits(deny=("secret",)))
     assert below.free == (plain,)
     assert {who.pid: why.limit for who, why in below.barred} == {22: "deny", 23: "protected"}
+
+
+def test_below_the_main_process_of_a_name_is_everybody_of_that_name_whoever_their_parent_is():
+    beside, denied = seen(25), seen(26, name="secret")
+    other = seen(27, role="db")
+    below = below_main(beside, denied, other, limits=Limits(deny=("secret",)))
+    assert below.free == (beside,)
+    assert [who.pid for who, _ in below.barred] == [26]
+    permit = ask(target=Selector(pid=11))
+    assert permit.below(CHILDREN[0].identity, (MAIN, *CHILDREN, beside)) == Below()
 
 
 def test_whoever_is_below_a_target_has_to_be_allowed_where_a_list_says_who_is():

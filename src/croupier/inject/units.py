@@ -55,10 +55,11 @@ class Unit:
 
 
 def lacking(fault: OnUnit) -> str:
-    """Whether systemd answers: the one that was named; of whichever it will be, at least systemctl has to be there."""
-    if fault.manager == "auto":
-        return "" if systemd.is_there() else systemd.NOT_INSTALLED
-    return systemd.lacking(fault.manager)
+    """Whether systemd answers: the one that was named, or any."""
+    if fault.manager != "auto":
+        return systemd.lacking(fault.manager)
+    lack = systemd.lacking("system")
+    return lack if lack and systemd.lacking("user") else ""
 
 
 def on_each(permit: Permit, fault: OnUnit, act: Act, lack: str, do: Callable[[Seen, Unit], Outcome]) -> Outcome:

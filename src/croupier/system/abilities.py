@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from . import clocks, freezer, kernel, memory, networks, packet_rules, quota, relay, tasks
+from . import clocks, docker, freezer, kernel, memory, networks, packet_rules, quota, relay, systemd, tasks
 
 
 class Ability(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,6 +43,14 @@ def abilities() -> tuple[Ability, ...]:
         _proxies(),
         _clocks(),
         _networks(),
+        _docker(),
+        _systemd(),
+        _tool(
+            "kubectl",
+            "faults on pods and nodes",
+            "`delete_pod`, `kill_in_pod`, `cordon_node` and `drain_node` are refused",
+            "https://kubernetes.io/docs/tasks/tools/",
+        ),
         _cores(),
         _tool("jcmd", "`gc_pressure` on a JVM", "a JVM is missed", "apt-get install default-jdk-headless"),
         _tool("gdb", "back-traces of core dumps", "the dump is kept, without a back-trace", "apt-get install gdb"),
@@ -149,6 +157,30 @@ def _networks() -> Ability:
         detail=lacking or partly or "processes can live in network namespaces of the round's own",
         without="no `networks`, and no `partition`, `packets`, `saturate` or `dns`; `proxies` work",
         get="run as root, with iproute2 and nftables (apt-get install iproute2 nftables)",
+    )
+
+
+def _docker() -> Ability:
+    lacking = docker.lacking()
+    return Ability(
+        name="docker",
+        here="no" if lacking else "yes",
+        detail=lacking or f"containers can be found and hurt by {docker.address(os.environ)}",
+        without="no `container` in selectors, and the faults on containers are refused",
+        get="apt-get install docker.io; DOCKER_HOST=unix://… for another socket; root, or the group docker",
+    )
+
+
+def _systemd() -> Ability:
+    managers: tuple[systemd.Manager, ...] = ("system", "user")
+    lacking = {manager: systemd.lacking(manager) for manager in managers}
+    there = [manager for manager, lack in lacking.items() if not lack]
+    return Ability(
+        name="systemd units",
+        here="yes" if "system" in there else "partly" if there else "no",
+        detail=f"units of the {' and the '.join(there)} manager can be found and hurt" if there else lacking["system"],
+        without="no `unit` (or no `user_unit`) in selectors, and the faults on units are refused",
+        get="run croupier where systemd is PID 1, or as a user who has a systemd of their own (XDG_RUNTIME_DIR)",
     )
 
 

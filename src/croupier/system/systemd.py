@@ -26,18 +26,10 @@ class SystemdError(OSError):
     """systemctl said no, or could not be run."""
 
 
-NOT_INSTALLED = "systemctl is not installed (apt-get install systemd)"
-
-
-def is_there() -> bool:
-    """Whether there is a systemctl to ask."""
-    return shutil.which("systemctl") is not None
-
-
 def lacking(manager: Manager = "system") -> str:
     """What this machine lacks for it, in a sentence; "" if nothing."""
-    if not is_there():
-        return NOT_INSTALLED
+    if shutil.which("systemctl") is None:
+        return "systemctl is not installed (apt-get install systemd)"
     try:
         tell(manager, "show", "-p", "Version", within_s=5)
     except SystemdError as problem:
