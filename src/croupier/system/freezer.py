@@ -16,7 +16,8 @@ from typing import Literal, NamedTuple
 from ..model.target import Identity
 from . import procs
 
-_PREFIX = "croupier-"
+PREFIX = "croupier-"
+"""How the name of every cell begins; after it come the number and the start time of whom it was made for."""
 _PACE_S = 0.002
 
 Version = Literal[1, 2]
@@ -47,7 +48,7 @@ def cell_for(pid: int, name: str, versions: Iterable[Version] = (2, 1), controll
     for version in versions:
         home = _home(pid, version, controller)
         if home and os.access(home, os.W_OK):
-            return Cell(version, str(Path(home) / f"{_PREFIX}{name}"), home)
+            return Cell(version, str(Path(home) / f"{PREFIX}{name}"), home)
     return None
 
 
@@ -104,7 +105,7 @@ def dissolve(
     Idempotent: a cell that is not there is gone.
     """
     path = Path(cell.path)
-    if not path.name.startswith(_PREFIX) or path.parent != Path(cell.home):
+    if not path.name.startswith(PREFIX) or path.parent != Path(cell.home):
         return f"{cell.path} is no cell of croupier's"
     end = time.monotonic() + within_s
     trouble, astray = "", dict[int, str]()
