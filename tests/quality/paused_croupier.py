@@ -1,11 +1,13 @@
-"""A croupier that stands still before one change that it makes: `croupier run`, with a brake on its injections.
-
-    python paused_croupier.py BOUNDARY TOLD GO run experiment.yaml …
+"""Croupiers that stand still before one change that they make: `croupier run`, with a brake on its injections.
 
 Every change that is made while a fault is applied or healed is a boundary: a call that writes, sends, signals, moves
 or mounts, told by its place (`apply: before prlimit in limits.set_soft`). So is the begin and the end of each, and
-what is written down afterwards. At BOUNDARY (and always at `apply: begin`) its name is written to the descriptor TOLD,
-and a byte is waited for on GO. With BOUNDARY empty nothing else is waited for, and every boundary is told.
+what is written down afterwards. At the boundary that is asked for (and always at `apply: begin`) its name is written to
+one descriptor, and a byte is waited for on another. Where none is asked for, every boundary is told and passed.
+
+    python paused_croupier.py SOCKET
+
+starts one for each request on that socket, as a fork of itself: what takes the time of a round is importing.
 """
 
 from __future__ import annotations
@@ -13,15 +15,23 @@ from __future__ import annotations
 import _socket
 import io
 import os
+import signal
+import socket
 import sys
 import threading
+import traceback
 from collections import Counter
 from functools import cache
 from pathlib import Path
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, NoReturn
 
+import msgspec
+
+from croupier import built_in
 from croupier.cli import main
+from croupier.model.arrangement import ARRANGEMENTS
+from croupier.model.faults import FAULTS
 from croupier.model.undo import UndoStep
 from croupier.registry import Catalogue
 from croupier.supervise.keeper import Keeper
@@ -32,11 +42,14 @@ MOST_ALIKE = 2
 
 _MODULES = frozenset({"posix", "_signal", "signal", "resource", "_posixsubprocess", "fcntl", "time"})
 _CALLS = frozenset(
-    "write writev pwrite kill killpg pidfd_send_signal prlimit setrlimit setpriority sched_setaffinity "
-    "sched_setscheduler mkdir rmdir unlink remove rename replace link symlink chmod chown lchown utime truncate "
-    "ftruncate posix_fallocate copy_file_range sendfile splice setxattr removexattr fork_exec fork posix_spawn mkfifo "
-    "mknod ioctl clock_settime setns unshare".split()
-)
+    (
+        "write", "writev", "pwrite", "kill", "killpg", "pidfd_send_signal", "prlimit", "setrlimit", "setpriority",
+        "sched_setaffinity", "sched_setscheduler", "mkdir", "rmdir", "unlink", "remove", "rename", "replace", "link",
+        "symlink", "chmod", "chown", "lchown", "utime", "truncate", "ftruncate", "posix_fallocate", "copy_file_range",
+        "sendfile", "splice", "setxattr", "removexattr", "fork_exec", "fork", "posix_spawn", "mkfifo", "mknod", "ioctl",
+        "clock_settime", "setns", "unshare",
+    )
+)  # fmt: skip
 _ON_FILES = frozenset({"write", "writelines", "truncate", "send", "sendall", "sendmsg", "sendto", "connect", "bind"})
 _NO_CHANGE = frozenset({"loop.post", "limits.read"})
 """Places in which nothing outside is changed: they wake a loop of ours, or call prlimit(2) to read."""
@@ -153,6 +166,58 @@ def put_brakes_on(brake: Brake) -> None:
     Keeper.step = written  # type: ignore[method-assign]
 
 
+class Request(msgspec.Struct, frozen=True):
+    """What is to be run; with it come the descriptors to tell, to wait on, and to print to."""
+
+    boundary: str
+    argv: list[str]
+    cwd: str
+
+
+def serve(line: socket.socket) -> None:
+    """Start what is asked for until nobody asks any more; the answer is the number of the process."""
+    # Nobody waits for them here: whoever asked sees their end by itself.
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    while True:
+        data, files, _, _ = socket.recv_fds(line, 1 << 16, 3)
+        if not data:
+            return
+        pid = os.fork()
+        if not pid:
+            _become(msgspec.json.decode(data, type=Request), *files)
+        for file in files:
+            os.close(file)
+        line.sendall(str(pid).encode())
+
+
+def _become(asked: Request, told: int, go: int, output: int) -> NoReturn:
+    code = 70
+    try:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        os.setsid()
+        os.chdir(asked.cwd)
+        for stream, file in ((0, os.open(os.devnull, os.O_RDONLY)), (1, output), (2, output)):
+            os.dup2(file, stream)
+        put_brakes_on(Brake(asked.boundary, told, go))
+        code = main(asked.argv)
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+
+
+def prepare() -> None:
+    """Import what a round will need."""
+    from croupier.cli import rounds  # noqa: F401
+
+    for fault in FAULTS:
+        built_in.injector(fault.kind)
+    for one in ARRANGEMENTS:
+        built_in.arranger(one.kind)
+
+
 if __name__ == "__main__":
-    put_brakes_on(Brake(sys.argv[1], int(sys.argv[2]), int(sys.argv[3])))
-    raise SystemExit(main(sys.argv[4:]))
+    prepare()
+    serve(socket.socket(fileno=int(sys.argv[1])))

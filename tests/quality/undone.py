@@ -19,7 +19,7 @@ import argparse
 import json
 import os
 import shutil
-import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -37,8 +37,8 @@ import msgspec
 HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
-from paused_croupier import BEGIN  # noqa: E402
-from undone_fixtures import FIXTURES, Fixture, program  # noqa: E402
+from paused_croupier import BEGIN, Request  # noqa: E402
+from undone_fixtures import FIXTURES, Fixture  # noqa: E402
 
 from croupier.built_in import injector  # noqa: E402
 from croupier.load import load_text  # noqa: E402
@@ -90,11 +90,38 @@ class Result(NamedTuple):
         return " | ".join([self.fixture, self.boundary, self.misfortune, said, *self.left])
 
 
+class Starter:
+    """Starts croupiers that can be paused; a context manager."""
+
+    def __enter__(self) -> Starter:
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        argv = [sys.executable, str(HERE / "paused_croupier.py"), str(theirs.fileno())]
+        self._process = subprocess.Popen(argv, pass_fds=(theirs.fileno(),), start_new_session=True)
+        theirs.close()
+        self._line = ours
+        self._lock = threading.Lock()
+        return self
+
+    def start(self, asked: Request, files: Sequence[int]) -> Identity:
+        """One more; `files` are the descriptors to tell, to wait on, and to print to."""
+        with self._lock:
+            socket.send_fds(self._line, [msgspec.json.encode(asked)], files)
+            who = procs.identity(int(self._line.recv(20)))
+        assert who is not None
+        return who
+
+    def __exit__(self, *problem: object) -> None:
+        self._line.close()
+        self._process.wait()
+
+
 class Trial:
     """One round that is paused at a boundary; a context manager that leaves nothing."""
 
-    def __init__(self, kind: str, fixture: Fixture, boundary: str, *, small_disk: bool, patience: float) -> None:
-        self.kind = kind
+    def __init__(
+        self, starter: Starter, fixture: Fixture, boundary: str, *, small_disk: bool = False, patience: float = 1
+    ) -> None:
+        self._starter = starter
         self._fixture = fixture
         self._boundary = boundary
         self._small_disk = small_disk
@@ -132,24 +159,20 @@ class Trial:
         file.write_text(self._filled(json.dumps(_experiment(self._fixture, self.guest.pid))))
         told_read, told = os.pipe()
         go, go_write = os.pipe()
-        command = [sys.executable, str(HERE / "paused_croupier.py"), self._boundary, str(told), str(go), "run"]
-        command += [str(file), "--seed", "1", "--no-progress", "--live", "--out", str(self._runs)]
-        self._said = (self.place / "said").open("wb")
-        self.croupier = subprocess.Popen(
-            command, pass_fds=(told, go), stdin=subprocess.DEVNULL, stdout=self._said, stderr=self._said,
-            cwd=self.place, start_new_session=True,
-        )  # fmt: skip
+        self._told, self._go = os.fdopen(told_read), go_write
+        argv = ["run", str(file), "--seed", "1", "--no-progress", "--live", "--out", str(self._runs)]
+        with (self.place / "said").open("wb") as said:
+            asked = Request(self._boundary, argv, str(self.place))
+            self.who = self._starter.start(asked, [told, go, said.fileno()])
         os.close(told)
         os.close(go)
-        self._told, self._go = os.fdopen(told_read), go_write
-        self.boundaries: list[str] = []
         if self._next() != BEGIN:
             raise Missed(self.said)
         (journal,) = [one for one in self._runs.glob("*/*/journal.jsonl") if not one.parent.is_symlink()]
         self.run = RunDir(journal.parent.resolve())
         running = read_running(self.run.path)
         assert running is not None
-        self.who, self.guardian = running.croupier, running.guardian
+        self.guardian = running.guardian
         self.before = self._fingerprint()
 
     def _filled(self, text: str) -> str:
@@ -198,15 +221,13 @@ class Trial:
     def send(self, who: Identity, name: str) -> None:
         """A signal, to one of the three."""
         signals.send(who, name)
-        if who == self.who and name == "KILL":
-            self.croupier.wait(10)
+        if name == "KILL":
+            _gone(who, 10)
 
     def wait(self) -> None:
-        """Until croupier has come to its end."""
-        try:
-            self.croupier.wait(ENDS_WITHIN_S)
-        except subprocess.TimeoutExpired:
-            raise TimeoutError(f"croupier had not ended after {ENDS_WITHIN_S:g} s: {self.said}") from None
+        """Until croupier has come to its end. Raises TimeoutError."""
+        if not _gone(self.who, ENDS_WITHIN_S):
+            raise TimeoutError(f"croupier had not ended after {ENDS_WITHIN_S:g} s: {self.said}")
 
     def fill(self) -> None:
         """Fill the disk that the run is stored on."""
@@ -251,9 +272,9 @@ class Trial:
     def __exit__(self, *problem: object) -> None:
         self._guest.kill()
         self._guest.wait()
-        self.croupier.kill()
-        self.croupier.wait()
-        for stream in (self._guest.stdin, self._guest.stdout, self._told, self._said):
+        if hasattr(self, "who"):
+            self.send(self.who, "KILL")
+        for stream in (self._guest.stdin, self._guest.stdout, self._told):
             if stream is not None:
                 stream.close()
         os.close(self._go)
@@ -265,6 +286,11 @@ class Trial:
         if self._small_disk:
             mounts.detach(str(self._runs))
         shutil.rmtree(self.place, ignore_errors=True)
+
+
+def _gone(who: Identity, within_s: float) -> bool:
+    with signals.Watch(who) as watch:
+        return bool(watch.gone(within_s * 1_000)) or not procs.alive(who)
 
 
 def _experiment(fixture: Fixture, guest: int) -> dict[str, Any]:
@@ -415,17 +441,17 @@ def named(kind: str, fixture: Fixture) -> str:
     return f"{kind} {json.dumps(fixture.fault[kind])}"
 
 
-def boundaries_of(kind: str, fixture: Fixture) -> list[str]:
+def boundaries_of(starter: Starter, fixture: Fixture) -> list[str]:
     """Every boundary of one fault, in the order in which they are come to. Raises Missed where there are none."""
-    with Trial(kind, fixture, "", small_disk=False, patience=1) as trial:
+    with Trial(starter, fixture, "") as trial:
         return trial.listen()
 
 
-def tried(kind: str, fixture: Fixture, boundary: str, misfortune: str, patience: float) -> Result:
+def tried(starter: Starter, kind: str, fixture: Fixture, boundary: str, misfortune: str, *, patience: float) -> Result:
     """One trial."""
     told = Result(kind, named(kind, fixture), boundary, misfortune, reached=True)
     try:
-        with Trial(kind, fixture, boundary, small_disk=misfortune == "disk full", patience=patience) as trial:
+        with Trial(starter, fixture, boundary, small_disk=misfortune == "disk full", patience=patience) as trial:
             trial.come_to_the_boundary()
             took_s, recovered, left = MISFORTUNES[misfortune](trial)
             return told._replace(took_s=took_s, recovered=recovered, left=left)
@@ -446,20 +472,25 @@ def try_all(asked: Asked, told: Callable[[Result], None]) -> tuple[list[Result],
     """Every trial that was asked for, several at once; and for each fault that cannot be tried here, why."""
     plan: list[tuple[str, Fixture, str, str]] = []
     untried: dict[str, str] = {}
-    with ThreadPoolExecutor(asked.jobs) as pool:
+    with Starter() as starter, ThreadPoolExecutor(asked.jobs) as pool:
         both = [(kind, one) for kind in asked.kinds for one in FIXTURES[kind] if not _lacks(kind, one, untried)]
-        for (kind, fixture), names in zip(both, pool.map(lambda one: boundaries_of(*one), both), strict=True):
+        every = pool.map(lambda one: boundaries_of(starter, one[1]), both)
+        for (kind, fixture), names in zip(both, every, strict=True):
             chosen = [one for one in names if asked.at in one] if asked.at else spread(names, asked.most)
             plan += [(kind, fixture, name, word) for name in chosen for word in asked.misfortunes]
         lock = threading.Lock()
 
         def one(row: tuple[str, Fixture, str, str]) -> Result:
-            result = tried(*row, patience=asked.patience)
+            result = tried(starter, *row, patience=asked.patience)
             with lock:
                 told(result)
             return result
 
-        return list(pool.map(one, plan)), untried
+        try:
+            return list(pool.map(one, plan)), untried
+        except KeyboardInterrupt:
+            pool.shutdown(cancel_futures=True)
+            raise
 
 
 def _lacks(kind: str, fixture: Fixture, untried: dict[str, str]) -> bool:
@@ -526,7 +557,8 @@ def _asked(arguments: argparse.Namespace) -> Asked:
         words = ("SIGKILL both",)
     if not _may_mount():
         words = tuple(word for word in words if word != "disk full")
-    return Asked(kinds, words, 3 if arguments.brief else arguments.most, arguments.jobs, arguments.patience, arguments.at)
+    most = 3 if arguments.brief else arguments.most
+    return Asked(kinds, words, most, arguments.jobs, arguments.patience, arguments.at)
 
 
 def _may_mount() -> bool:
@@ -576,5 +608,4 @@ def _go_apart() -> None:
 
 
 if __name__ == "__main__":
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(1))
     raise SystemExit(main())

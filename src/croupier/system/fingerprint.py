@@ -280,7 +280,8 @@ def _said_by(argv: Sequence[str]) -> str:
 
 def _since_epoch_us() -> int:
     # Time that the machine slept is in both.
-    return (time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))) // 1_000
+    since_boot = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return (time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(since_boot)) // 1_000
 
 
 def _line(path: str, word: str) -> str:
