@@ -26,7 +26,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
@@ -41,6 +41,7 @@ from paused_croupier import BEGIN, Request  # noqa: E402
 from undone_fixtures import FIXTURES, Fixture  # noqa: E402
 
 from croupier.built_in import injector  # noqa: E402
+from croupier.guardian import LATE_US  # noqa: E402
 from croupier.load import load_text  # noqa: E402
 from croupier.model.faults import FAULTS  # noqa: E402
 from croupier.model.fingerprint import Fingerprint, Scope, difference  # noqa: E402
@@ -264,7 +265,7 @@ class Trial:
     @property
     def said(self) -> str:
         """What croupier printed."""
-        return (self.place / "said").read_text(errors="replace")[-600:].strip()
+        return " / ".join((self.place / "said").read_text(errors="replace").split("\n"))[-600:].strip()
 
     def _next(self) -> str:
         return self._told.readline().strip()
@@ -318,13 +319,13 @@ def _guarded(trial: Trial) -> Left:
     return took_s, False, left
 
 
-def _recovered(trial: Trial) -> Left:
+def recovered(trial: Trial) -> Left:
     began = time.monotonic()
-    recovered = recover(trial.run.path)[0]
+    told = recover(trial.run.path)[0]
     _, left = trial.is_as_before(RECOVERED_S)
-    if recovered.running:
+    if told.running:
         left = (*left, "recover says that the round is still running")
-    return time.monotonic() - began, True, (*left, *recovered.left)
+    return time.monotonic() - began, True, (*left, *told.left)
 
 
 def kill_croupier(trial: Trial) -> Left:
@@ -338,14 +339,14 @@ def kill_guardian(trial: Trial) -> Left:
     trial.send(trial.guardian, "KILL")
     trial.go_on()
     trial.wait()
-    return _recovered(trial)
+    return recovered(trial)
 
 
 def kill_both(trial: Trial) -> Left:
     """Nobody is left but the undo log."""
     trial.send(trial.who, "KILL")
     trial.send(trial.guardian, "KILL")
-    return _recovered(trial)
+    return recovered(trial)
 
 
 def kill_all(trial: Trial) -> Left:
@@ -354,7 +355,7 @@ def kill_all(trial: Trial) -> Left:
     trial.send(trial.who, "KILL")
     trial.send(trial.guardian, "KILL")
     trial.send(target, "KILL")
-    return _recovered(trial)
+    return recovered(trial)
 
 
 def kill_target(trial: Trial) -> Left:
@@ -369,8 +370,8 @@ def stop_croupier(trial: Trial) -> Left:
     """The guardian undoes it when its time is over; then croupier goes on, and must not do it again."""
     trial.send(trial.who, "STOP")
     trial.go_on()
-    wait_s = max(0.0, (trial.open_until_us - now_us()) / 1e6) if trial.steps else 0.0
-    time.sleep(wait_s)
+    # Not before the guardian has lost its patience.
+    time.sleep(max(0.0, (trial.open_until_us + LATE_US - now_us()) / 1e6 + 0.1 if trial.open_until_us else 0.0))
     took_s, left = trial.is_as_before(GUARDED_S, only_the_target=True)
     trial.send(trial.who, "CONT")
     trial.wait()
@@ -383,7 +384,7 @@ def stop_guardian(trial: Trial) -> Left:
     trial.send(trial.guardian, "STOP")
     trial.go_on()
     trial.wait()
-    return _recovered(trial)
+    return recovered(trial)
 
 
 def stop_target(trial: Trial) -> Left:
@@ -401,7 +402,7 @@ def fill_the_disk(trial: Trial) -> Left:
     trial.fill()
     trial.go_on()
     trial.wait()
-    return _recovered(trial)
+    return recovered(trial)
 
 
 MISFORTUNES: dict[str, Callable[[Trial], Left]] = {
@@ -473,7 +474,7 @@ def try_all(asked: Asked, told: Callable[[Result], None]) -> tuple[list[Result],
     plan: list[tuple[str, Fixture, str, str]] = []
     untried: dict[str, str] = {}
     with Starter() as starter, ThreadPoolExecutor(asked.jobs) as pool:
-        both = [(kind, one) for kind in asked.kinds for one in FIXTURES[kind] if not _lacks(kind, one, untried)]
+        both = [(kind, one) for kind in asked.kinds for one in FIXTURES[kind] if not lacks(kind, one, untried)]
         every = pool.map(lambda one: boundaries_of(starter, one[1]), both)
         for (kind, fixture), names in zip(both, every, strict=True):
             chosen = [one for one in names if asked.at in one] if asked.at else spread(names, asked.most)
@@ -493,7 +494,7 @@ def try_all(asked: Asked, told: Callable[[Result], None]) -> tuple[list[Result],
             raise
 
 
-def _lacks(kind: str, fixture: Fixture, untried: dict[str, str]) -> bool:
+def lacks(kind: str, fixture: Fixture, untried: dict[str, str]) -> bool:
     """Whether this machine cannot do it; why goes into `untried`."""
     text = json.dumps(_experiment(fixture, 1)).replace("HERE", "/h")
     experiment = load_text(text.encode(), kind, built_in()).experiment
@@ -531,7 +532,7 @@ def _slowest(times: Iterable[float]) -> str:
     return "-" if slowest is None else f"{slowest:.1f} s"
 
 
-def summed(results: Sequence[Result], untried: dict[str, str], took_s: float) -> str:
+def summed(results: Sequence[Result], took_s: float) -> str:
     """One sentence."""
     reached = [one for one in results if one.reached]
     clean = sum(one.clean for one in reached)
@@ -576,7 +577,7 @@ def main() -> int:
     parser.add_argument("--jobs", type=int, default=6, help="how many trials at once")
     parser.add_argument("--patience", type=float, default=1.0, help="times the time that is promised")
     parser.add_argument("--write", action="store_true", help="write the table into the documentation")
-    parser.add_argument("--json", type=Path, help="write every result here")
+    parser.add_argument("--json", type=Path, help="keep every result here, with those of earlier parts")
     asked = parser.parse_args()
     if lacking := lacking_fixtures():
         print(f"no fixture for {', '.join(lacking)}: add one to {HERE / 'undone_fixtures.py'}", file=sys.stderr)
@@ -590,13 +591,36 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="cu-home-") as home:
         os.environ["XDG_STATE_HOME"] = home
         results, untried = try_all(_asked(asked), told)
-    lines, said = table(results, untried), summed(results, untried, time.monotonic() - began)
+    kept = _kept(asked.json, results, untried, time.monotonic() - began) if asked.json else None
+    found = kept or Kept(results, untried, time.monotonic() - began)
+    lines, said = table(found.results, found.untried), summed(found.results, found.took_s)
     print("\n".join(["", *lines, "", said]))
-    if asked.json:
-        asked.json.write_bytes(msgspec.json.encode([one._asdict() for one in results]))
     if asked.write:
         write_page(lines, said)
     return 0 if all(one.clean or not one.reached for one in results) else 1
+
+
+class Kept(NamedTuple):
+    """What was found by now, in one run or in several parts."""
+
+    results: list[Result]
+    untried: dict[str, str]
+    took_s: float
+
+
+def _kept(file: Path, results: list[Result], untried: dict[str, str], took_s: float) -> Kept:
+    """These results with those of the file; what was tried again counts as it came out last."""
+    before = msgspec.json.decode(file.read_bytes(), type=Kept) if file.exists() else Kept([], {}, 0)
+    by = {(one.fixture, one.boundary, one.misfortune): one for one in (*before.results, *results)}
+    order = {(kind, named(kind, one)): nth for nth, (kind, one) in enumerate(_every_fixture())}
+    every = sorted(by.values(), key=lambda one: order.get((one.kind, one.fixture), len(order)))
+    kept = Kept(every, {**before.untried, **untried}, before.took_s + took_s)
+    file.write_bytes(msgspec.json.encode(kept))
+    return kept
+
+
+def _every_fixture() -> Iterator[tuple[str, Fixture]]:
+    return ((one.kind, fixture) for one in FAULTS for fixture in FIXTURES[one.kind])
 
 
 def _go_apart() -> None:

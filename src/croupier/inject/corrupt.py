@@ -7,6 +7,7 @@ file that the program has written since is its own again.
 
 from __future__ import annotations
 
+import glob
 import os
 import stat
 from pathlib import Path
@@ -99,6 +100,11 @@ def _damage(permit: Permit, fault: Corrupt, act: Act, kind: str) -> Outcome:
         return Outcome(result="missed", detail=f"{target}: it could not be set aside: {problem.strerror}")
     for file, new in zip(files, made, strict=True):
         _put(file, new)
+    if not all(Path(row["aside"]).exists() for row in rows):
+        # We stood still for longer than the fault was to last, and were healed before we had done it.
+        for file, row, old_bytes in zip(files, rows, now, strict=True):
+            _give_back(file, row, old_bytes)
+        return Outcome(result="missed", detail=f"{target}: its time was over before the file was damaged")
     act.applied(key)
     return _seen(target, fault, files, made)
 
@@ -200,41 +206,50 @@ def _restore(row: dict[str, Any]) -> str:
     """Put one file back; a note, which begins with "not " where it could not be done."""
     file, aside = Path(row["path"]), Path(row["aside"])
     now = file.read_bytes() if file.exists() else None
-    if not aside.exists():
+    try:
+        old, made = aside.read_bytes(), None if row["lost"] else Path(row["aside"] + _MADE).read_bytes()
+    except FileNotFoundError:
         # Put back by whoever came before us, or not touched yet.
         _forget(row)
         return f"nothing is set aside for {file.name} any more"
-    old, made = aside.read_bytes(), None if row["lost"] else Path(row["aside"] + _MADE).read_bytes()
     if now != old and not _is_ours(now, made, old):
         _forget(row)
         return f"{file.name} was written by the program since, and is its own"
     try:
-        if now is None:
-            _bring_back(file, row, old)
-        elif now != old:
-            _put(file, old)
-        if _is_undressed(file, row):
-            file.chmod(row["mode"])
-            os.utime(file, ns=tuple(row["times"]))
+        _give_back(file, row, old)
         if file.read_bytes() != old:
             return f"not put back: {file} holds something else"
     except OSError as problem:
-        return f"not put back: {file}: {problem.strerror}"
+        if aside.exists():
+            return f"not put back: {file}: {problem.strerror}"
+        # Whoever else heals it at this moment was quicker.
     _forget(row)
     return ""
 
 
+def _give_back(file: Path, row: dict[str, Any], old: bytes) -> None:
+    """The bytes, the mode and the times that it had. Raises OSError."""
+    if not file.exists():
+        _bring_back(file, row, old)
+    elif file.read_bytes() != old:
+        _put(file, old)
+    if _is_undressed(file, row):
+        file.chmod(row["mode"])
+        os.utime(file, ns=tuple(row["times"]))
+
+
 def _bring_back(file: Path, row: dict[str, Any], old: bytes) -> None:
     """A file that was lost appears under its name once it is whole. Raises OSError."""
-    part = _beside(row)
+    # Another name for each who heals: nobody writes to what somebody else has given the file's own name.
+    part = file.with_name(f"{_beside(row)}{os.getpid()}")
     part.write_bytes(old)
     os.chown(part, *row["owner"])
     part.replace(file)
 
 
-def _beside(row: dict[str, Any]) -> Path:
-    file = Path(row["path"])
-    return file.with_name(f".{file.name}.croupier-{Path(row['aside']).name}")
+def _beside(row: dict[str, Any]) -> str:
+    """How the names begin under which a lost file is written before it is whole."""
+    return f".{Path(row['path']).name}.croupier-{Path(row['aside']).name}."
 
 
 def _is_ours(now: bytes | None, made: bytes | None, old: bytes) -> bool:
@@ -249,7 +264,8 @@ def _is_ours(now: bytes | None, made: bytes | None, old: bytes) -> bool:
 def _forget(row: dict[str, Any]) -> None:
     # What there was first: without it, whoever comes after us knows that the rest is of no use.
     aside = row["aside"]
-    for place in (Path(aside), Path(aside + _MADE), Path(aside + _PART), Path(aside + _MADE + _PART), _beside(row)):
+    parts = Path(row["path"]).parent.glob(f"{glob.escape(_beside(row))}*")
+    for place in (Path(aside), Path(aside + _MADE), Path(aside + _PART), Path(aside + _MADE + _PART), *parts):
         place.unlink(missing_ok=True)
 
 
