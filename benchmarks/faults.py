@@ -1,7 +1,7 @@
 """What a fault costs and how exact it is: time to apply and to heal, what a neighbour notices, asked against got.
 
 Faults are carried out by their injectors on processes of ours, with records kept in memory; what a round adds is
-measured in `steady.py`. The plots of the documentation are written by `python benchmarks/faults.py PLOT.svg`.
+measured in `steady.py`. `python benchmarks/faults.py --write` puts the table and the plot into the documentation.
 """
 
 from __future__ import annotations
@@ -36,10 +36,12 @@ from croupier.testing import RecordingAct, Target, a_permit, a_process
 TIMES = 15
 SHARES = (10, 30, 50, 80)
 ASKED_MS = (50, 100, 200, 400)
-BLOCK_S = 0.4
-BLOCKS = 16
+BLOCK_S = 0.25
+BLOCKS = 24
 """Of each kind; they take turns, so that what else goes on here meets both alike."""
 LONG = Ms(60_000)
+DOCS = Path(__file__).resolve().parent.parent / "docs" / "explanation"
+MARKS = "<!-- faults -->", "<!-- /faults -->"
 
 SPINS = """
 import mmap, os, sys
@@ -134,12 +136,15 @@ def _named(fault: Any) -> str:
 
 def _neighbour() -> Iterator[Row]:
     for how in _ways():
-        free, starved = _neighbour_rates(how)
-        lost = 1 - starved / free
+        free, starved, lost, upkeep = _neighbour_rates(how)
         yield Row(
             name=f"starve_cpu ({how}): what a neighbour gets done meanwhile", unit="k/s", ours=starved / 1e3,
-            peer=free / 1e3, peer_is=f"the same while nobody is starved: {lost:+.1%} lost",
+            peer=free / 1e3, peer_is=f"while nobody is starved; from block to block {lost:+.1%} lost",
             target="< 3 % lost", met=lost < 0.03, more_is_better=True,
+        )  # fmt: skip
+        yield Row(
+            name=f"starve_cpu ({how}): what keeping it up takes of a processor", unit="%", ours=upkeep * 100,
+            peer=None, peer_is="", target="< 3 %", met=upkeep < 0.03,
         )  # fmt: skip
 
 
@@ -147,20 +152,24 @@ def _ways() -> list[str]:
     return ["duty"] if quota.lacking() else ["quota", "duty"]
 
 
-def _neighbour_rates(how: str) -> tuple[float, float]:
-    """Turns in a second of a process beside the target, on a processor of its own: free, and while it is starved."""
+def _neighbour_rates(how: str) -> tuple[float, float, float, float]:
+    """Turns in a second of a process beside the target, on a processor of its own: free, and while it is starved; what
+    is lost, the median over pairs of blocks; and how much of a processor we took ourselves meanwhile."""
     first, *others = sorted(os.sched_getaffinity(0))
+    free, starved, upkeep = [], [], []
     with _spinning(str(first)) as neighbour, _spinning(str(others[0] if others else first)) as target:
-        rates: dict[bool, list[float]] = {False: [], True: []}
-        for nth in range(BLOCKS * 2):
+        for nth in range(BLOCKS):
             # In the order a b b a, so that what grows or shrinks all the while meets both alike.
-            starved = nth % 4 in (1, 2)
-            if starved:
-                with _starved(target, StarveCpu(for_ms=LONG, percent=30, how=how)):  # type: ignore[arg-type]
-                    rates[True].append(_rate(neighbour))
-            else:
-                rates[False].append(_rate(neighbour))
-    return median(rates[False]), median(rates[True])
+            if nth % 2 == 0:
+                free.append(_rate(neighbour))
+            with _starved(target, StarveCpu(for_ms=LONG, percent=30, how=how)):  # type: ignore[arg-type]
+                used = time.process_time()
+                starved.append(_rate(neighbour))
+                upkeep.append((time.process_time() - used) / BLOCK_S)
+            if nth % 2:
+                free.append(_rate(neighbour))
+    lost = median([1 - one / other for one, other in zip(starved, free, strict=True)])
+    return median(free), median(starved), lost, median(upkeep)
 
 
 def _rate(one: Spinning) -> float:
@@ -229,40 +238,88 @@ def _starved(one: Spinning, fault: StarveCpu) -> Iterator[None]:
 
 def _exactness() -> Iterator[Row]:
     for how in _ways():
-        got = _share_got(how, 30)
+        got, free = _share_got(how, 30)
         yield Row(
-            name=f"starve_cpu ({how}): 30 % of a processor is", unit="%", ours=got, peer=None, peer_is="",
-            target="27 to 33 %", met=27 <= got <= 33,
+            name=f"starve_cpu ({how}): 30 % of a processor is", unit="%", ours=got, peer=free,
+            peer_is="what it has while it is not starved: less than 100 where others want the processor too",
+            target="27 to 33 %, or all that there is", met=0.9 * min(30, free) <= got <= 33,
         )  # fmt: skip
+    let_go = _time_let_go(30)
+    yield Row(
+        name="starve_cpu (duty): of the time it is let go, 30 % asked", unit="%", ours=let_go, peer=None, peer_is="",
+        target="27 to 33 %", met=27 <= let_go <= 33,
+    )  # fmt: skip
 
 
-def _share_got(how: str, percent: int, seconds: float = 3.0) -> float:
-    with _spinning("any") as one, _starved(one, StarveCpu(for_ms=LONG, percent=percent, how=how)):  # type: ignore[arg-type]
-        time.sleep(0.3)
-        before, began = one.cpu_s, time.perf_counter()
-        time.sleep(seconds)
-        return (one.cpu_s - before) / (time.perf_counter() - began) * 100
+def _share_got(how: str, percent: int, blocks: int = 4) -> tuple[float, float]:
+    """Of one processor, per cent: what a process has that is starved, and what it has in between."""
+    got, free = [], []
+    with _spinning("any") as one:
+        for _ in range(blocks):
+            free.append(_share_of(one))
+            with _starved(one, StarveCpu(for_ms=LONG, percent=percent, how=how)):  # type: ignore[arg-type]
+                got.append(_share_of(one))
+    return median(got), median(free)
 
 
-def main(plot: Path) -> None:
-    """Measure asked against got, and draw it."""
+def _share_of(one: Spinning) -> float:
+    before, began = one.cpu_s, time.perf_counter()
+    time.sleep(1.0)
+    return (one.cpu_s - before) / (time.perf_counter() - began) * 100
+
+
+def _time_let_go(percent: int, seconds: float = 3.0) -> float:
+    """Per cent of the looks at it, a thousand in a second, that find it not stopped."""
+    looks = []
+    with _spinning("any") as one, _starved(one, StarveCpu(for_ms=LONG, percent=percent, how="duty")):
+        end = time.perf_counter() + seconds
+        while time.perf_counter() < end:
+            looks.append(procs.state_of(one.who) != "T")
+            time.sleep(0.001)
+    return sum(looks) / len(looks) * 100
+
+
+def main() -> None:
+    """Measure, and with --write put the table and the plot into the documentation."""
+    rows = list(measure())
+    lines = ["| Measure | Found | Beside it | Target |", "|---|---|---|---|"]
+    for row in rows:
+        peer = f"{row.peer:,.3g} {row.unit} ({row.peer_is})" if row.peer is not None else ""
+        lines.append(
+            f"| {row.name} | {row.ours:,.3g} {row.unit} | {peer} | {row.target}{'' if row.met else ': missed'} |"
+        )
+    print("\n".join(lines))
+    plot = _plot()
+    if "--write" in sys.argv:
+        page = DOCS / "undo.md"
+        text = page.read_text()
+        before, after = text.split(MARKS[0])[0], text.split(MARKS[1])[1]
+        page.write_text("\n".join([before + MARKS[0], *lines, MARKS[1] + after]))
+        (DOCS / "faults-exact.svg").write_text(plot)
+
+
+def _plot() -> str:
+    """Asked against got."""
     latencies = list(proxy.latencies(ASKED_MS))
-    shares = {how: [(percent, _share_got(how, percent)) for percent in SHARES] for how in _ways()}
+    shares = {
+        "quota: had" if how == "quota" else "duty: let go": [
+            (percent, _share_got(how, percent)[0] if how == "quota" else _time_let_go(percent)) for percent in SHARES
+        ]
+        for how in _ways()
+    }
     print(latencies, shares, flush=True)
     most = ASKED_MS[-1], SHARES[-1]
-    plot.write_text(
-        picture(
-            Panel(
-                name="latency of a proxied connection", series={"": latencies}, line_to=(most[0], most[0]), unit="ms",
-                across="asked for, ms",
-            ),
-            Panel(
-                name="share of a processor", series=dict(shares), line_to=(most[1], most[1]), unit="%",
-                across="asked for, % of one processor",
-            ),
-        )
+    return picture(
+        Panel(
+            name="latency of a proxied connection", series={"": latencies}, line_to=(most[0], most[0]), unit="ms",
+            across="asked for, ms",
+        ),
+        Panel(
+            name="share of a processor", series=dict(shares), line_to=(most[1], most[1]), unit="%",
+            across="asked for, % of one processor",
+        ),
     )  # fmt: skip
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

@@ -20,7 +20,17 @@ from .model.target import Identity
 from .model.undo import unfinished
 from .supervise import left_behind
 from .supervise.keeper import RUN_MARKER
-from .supervise.running import HALT, RECORD, Running, UndoLog, active_runs, read_running, read_steps, remove_running
+from .supervise.running import (
+    HALT,
+    RECORD,
+    Running,
+    UndoLog,
+    active_runs,
+    read_running,
+    read_steps,
+    remove_pointers,
+    remove_running,
+)
 from .system import procs, signals
 
 HALT_WITHIN_S = 1.5
@@ -118,6 +128,8 @@ def _recover(run_dir: Path) -> Recovered:
     left += [f"{who} is still alive" for who in alive]
     if running and not left:
         remove_running(run_dir, running.run)
+    elif not left:
+        remove_pointers(run_dir)
     return Recovered(
         run=name,
         run_dir=str(run_dir),

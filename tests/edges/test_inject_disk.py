@@ -223,6 +223,22 @@ def test_a_lost_file_that_was_brought_back_by_half_is_brought_back_whole(state):
     assert sorted(one.name for one in state.iterdir()) == ["notes.db", "other.db"]
 
 
+@may_mount
+def test_a_lost_file_comes_back_though_the_disk_is_full(volume):
+    file = volume / "state" / "notes.db"
+    file.parent.mkdir()
+    file.write_bytes(b"x" * 9_000)
+    before = look(file)
+    with started(*SLEEPS) as who:
+        fault = Corrupt(path=str(file), for_ms=LONG, do="lose")
+        outcome, act = injected(corrupt.INJECTOR, fault, who, file.parent)
+        assert outcome.result == "landed"
+        with pytest.raises(OSError, match="No space left"):
+            (volume / "more").write_bytes(bytes(1 << 20))
+        assert corrupt.INJECTOR.heal(act.records[0]).verified
+    assert look(file) == before
+
+
 def test_a_file_that_was_healed_by_half_is_still_ours_to_heal(state):
     file = state / "notes.db"
     before = look(file)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import glob
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -95,7 +96,8 @@ def _damage(permit: Permit, fault: Corrupt, act: Act, kind: str) -> Outcome:
         for row, old_bytes, new in zip(rows, now, made, strict=True):
             # What there was comes last: where it is, the other is as well.
             _keep(Path(row["aside"] + _MADE), new or b"")
-            _keep(Path(row["aside"]), old_bytes)
+            if new is not None or not _linked(Path(row["path"]), Path(row["aside"])):
+                _keep(Path(row["aside"]), old_bytes)
     except OSError as problem:
         return Outcome(result="missed", detail=f"{target}: it could not be set aside: {problem.strerror}")
     for file, new in zip(files, made, strict=True):
@@ -182,6 +184,15 @@ def _keep(place: Path, data: bytes) -> None:
     part.replace(place)
 
 
+def _linked(file: Path, aside: Path) -> bool:
+    """Keep a file that is about to be lost by another name, so that no space is needed to bring it back."""
+    try:
+        aside.hardlink_to(file)
+    except OSError:
+        return False
+    return True
+
+
 def _put(file: Path, data: bytes | None) -> None:
     """In place, so that whoever has it open sees it."""
     if data is None:
@@ -240,11 +251,23 @@ def _give_back(file: Path, row: dict[str, Any], old: bytes) -> None:
 
 def _bring_back(file: Path, row: dict[str, Any], old: bytes) -> None:
     """A file that was lost appears under its name once it is whole. Raises OSError."""
+    with suppress(OSError):
+        aside = Path(row["aside"])
+        _dress(aside, row)
+        aside.rename(file)
+        return
+    # Nothing is aside any more, or it is on another file system.
     # Another name for each who heals: nobody writes to what somebody else has given the file's own name.
     part = file.with_name(f"{_beside(row)}{os.getpid()}")
     part.write_bytes(old)
-    os.chown(part, *row["owner"])
+    _dress(part, row)
     part.replace(file)
+
+
+def _dress(file: Path, row: dict[str, Any]) -> None:
+    os.chown(file, *row["owner"])
+    file.chmod(row["mode"])
+    os.utime(file, ns=tuple(row["times"]))
 
 
 def _beside(row: dict[str, Any]) -> str:
