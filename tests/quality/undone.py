@@ -38,7 +38,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE))
 
 from paused_croupier import BEGIN, Request  # noqa: E402
-from undone_fixtures import FIXTURES, Fixture  # noqa: E402
+from undone_fixtures import ELSEWHERE, FIXTURES, Fixture  # noqa: E402
 
 from croupier.built_in import injector  # noqa: E402
 from croupier.guardian import LATE_US  # noqa: E402
@@ -225,6 +225,12 @@ class Trial:
         if name == "KILL":
             _gone(who, 10)
 
+    def kill_both(self) -> None:
+        """At once: the guardian gets no time to see that croupier is gone."""
+        self.send(self.guardian, "STOP")
+        self.send(self.who, "KILL")
+        self.send(self.guardian, "KILL")
+
     def wait(self) -> None:
         """Until croupier has come to its end. Raises TimeoutError."""
         if not _gone(self.who, ENDS_WITHIN_S):
@@ -344,16 +350,14 @@ def kill_guardian(trial: Trial) -> Left:
 
 def kill_both(trial: Trial) -> Left:
     """Nobody is left but the undo log."""
-    trial.send(trial.who, "KILL")
-    trial.send(trial.guardian, "KILL")
+    trial.kill_both()
     return recovered(trial)
 
 
 def kill_all(trial: Trial) -> Left:
     """Both, and then the target."""
     target = trial.target
-    trial.send(trial.who, "KILL")
-    trial.send(trial.guardian, "KILL")
+    trial.kill_both()
     trial.send(target, "KILL")
     return recovered(trial)
 
@@ -434,7 +438,7 @@ class Asked(NamedTuple):
 
 def lacking_fixtures() -> list[str]:
     """Faults of FAULTS that nobody has said how to try."""
-    return [one.kind for one in FAULTS if one.kind not in FIXTURES]
+    return [one.kind for one in FAULTS if one.kind not in FIXTURES and one.kind not in ELSEWHERE]
 
 
 def named(kind: str, fixture: Fixture) -> str:
@@ -472,9 +476,9 @@ def spread(some: Sequence[str], most: int) -> list[str]:
 def try_all(asked: Asked, told: Callable[[Result], None]) -> tuple[list[Result], dict[str, str]]:
     """Every trial that was asked for, several at once; and for each fault that cannot be tried here, why."""
     plan: list[tuple[str, Fixture, str, str]] = []
-    untried: dict[str, str] = {}
+    untried = {kind: why for kind, why in ELSEWHERE.items() if kind in asked.kinds}
     with Starter() as starter, ThreadPoolExecutor(asked.jobs) as pool:
-        both = [(kind, one) for kind in asked.kinds for one in FIXTURES[kind] if not lacks(kind, one, untried)]
+        both = [(kind, one) for kind in asked.kinds for one in FIXTURES.get(kind, ()) if not lacks(kind, one, untried)]
         every = pool.map(lambda one: boundaries_of(starter, one[1]), both)
         for (kind, fixture), names in zip(both, every, strict=True):
             chosen = [one for one in names if asked.at in one] if asked.at else spread(names, asked.most)
@@ -620,7 +624,7 @@ def _kept(file: Path, results: list[Result], untried: dict[str, str], took_s: fl
 
 
 def _every_fixture() -> Iterator[tuple[str, Fixture]]:
-    return ((one.kind, fixture) for one in FAULTS for fixture in FIXTURES[one.kind])
+    return ((one.kind, fixture) for one in FAULTS for fixture in FIXTURES.get(one.kind, ()))
 
 
 def _go_apart() -> None:

@@ -104,3 +104,6 @@ FIXTURES: dict[str, tuple[Fixture, ...]] = {
     "sequence": (Fixture({"sequence": [{"suspend": {"for": "200ms"}}, {**_LIMITED, "after": "50ms"}]}),),
 }  # fmt: skip
 """One or several for each kind of FAULTS."""
+
+ELSEWHERE: dict[str, str] = {}
+"""Faults that no fixture can be made for on one machine, and why: a cluster, say. The table says so in their row."""
