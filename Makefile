@@ -6,6 +6,7 @@
 #     make searches the search, tried on programs whose weak moments are known
 #     make check    what a machine can see without running anything: style, types, arrows between the layers
 #     make known    measure what known programs lose, and write the table of the documentation
+#     make undone   every fault with every misfortune at every step, and the table of what is undone: an hour
 #     make bench    the benchmarks, as a table
 #     make docs     write the generated pages of docs/reference again
 #     make clean    remove what these commands made; stored runs stay
@@ -34,7 +35,7 @@ ARGS :=
 unexport PYTHONDONTWRITEBYTECODE
 COMPILED := $(BIN)/python -m compileall -q src
 
-.PHONY: demo test searches known check bench docs clean packages
+.PHONY: demo test searches known undone check bench docs clean packages
 .DEFAULT_GOAL := help
 
 .PHONY: help
@@ -62,6 +63,11 @@ searches: packages $(VENV)/.for-tests
 # Measure what known programs lose, and write the table of docs/reference/search.md.
 known: packages $(VENV)/.for-tests
 	$(BIN)/python tests/quality/table.py --write
+
+# Kill, stop and starve of disk croupier, its guardian and the target wherever a fault is on its way, and write the table
+# of docs/reference/undone.md.
+undone: packages $(VENV)/.for-tests
+	$(BIN)/python tests/quality/undone.py --write
 
 check: $(VENV)/.for-tests
 	$(BIN)/ruff check --quiet $(SOURCES)

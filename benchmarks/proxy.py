@@ -12,7 +12,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 
 from row import Row, median
@@ -50,14 +50,7 @@ while True:
 def measure() -> Iterator[Row]:
     """Throughput of one stream, time added to a question, and a latency that was asked for."""
     with ExitStack() as stack:
-        real, front = _free_port(), _free_port()
-        server = _started(stack, [sys.executable, "-S", "-c", SERVER, str(real)], stdout=subprocess.PIPE)
-        assert server.stdout is not None
-        server.stdout.readline()
-        where = relay.control({relay.RUN: f"bench-{os.getpid()}"}, "front")
-        _started(stack, [sys.executable, "-m", "croupier.relay", where, f"127.0.0.1:{front}", f"127.0.0.1:{real}"])
-        while relay.ask(where) is None:
-            time.sleep(0.01)
+        real, front, where = _proxied(stack)
         ports = {"direct": real, "ours": front}
         if shutil.which("socat"):
             ports["socat"] = _free_port()
@@ -98,13 +91,39 @@ def _added(found: dict[str, float]) -> Iterator[Row]:
     )
 
 
-def _exactness(where: str, port: int) -> Row:
+def latencies(asked_ms: Sequence[int]) -> Iterator[tuple[float, float]]:
+    """What a latency is, median, for each that is asked for; in ms."""
+    with ExitStack() as stack:
+        _, front, where = _proxied(stack)
+        for asked in asked_ms:
+            yield asked, _latency_ms(where, front, asked)
+
+
+def _proxied(stack: ExitStack) -> tuple[int, int, str]:
+    """A server and a proxy in front of it: the ports of both, and how the proxy is spoken to."""
+    real, front = _free_port(), _free_port()
+    server = _started(stack, [sys.executable, "-S", "-c", SERVER, str(real)], stdout=subprocess.PIPE)
+    assert server.stdout is not None
+    server.stdout.readline()
+    where = relay.control({relay.RUN: f"bench-{os.getpid()}"}, "front")
+    _started(stack, [sys.executable, "-m", "croupier.relay", where, f"127.0.0.1:{front}", f"127.0.0.1:{real}"])
+    while relay.ask(where) is None:
+        time.sleep(0.01)
+    return real, front, where
+
+
+def _latency_ms(where: str, port: int, asked_ms: int) -> float:
     rule = LinkRule(
-        key="1", until_us=now_us() + 60_000_000, everybody=True, direction="up", latency_us=ASKED_MS * 1_000
+        key="1", until_us=now_us() + 60_000_000, everybody=True, direction="up", latency_us=asked_ms * 1_000
     )
     relay.add(where, rule)
     found_ms = _ask(port, 20) / 1_000
     relay.lift(where, "1")
+    return found_ms
+
+
+def _exactness(where: str, port: int) -> Row:
+    found_ms = _latency_ms(where, port, ASKED_MS)
     return Row(
         name=f"network: a latency of {ASKED_MS} ms is, median",
         unit="ms",

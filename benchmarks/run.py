@@ -15,6 +15,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
+import faults
 import find
 import numbers_only
 import proxy
@@ -32,6 +33,7 @@ MEASURES: tuple[Callable[[], Iterator[Row]], ...] = (
     numbers_only.measure,
     start.measure,
     proxy.measure,
+    faults.measure,
     search.measure,
     search_growth.measure,
 )

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+from panel import Panel, picture
 from row import Row
 
 RECORDED = (1_000, 2_000, 5_000, 10_000, 20_000, 50_000)
@@ -103,38 +104,13 @@ def main(plot: Path) -> None:
     recorded = [(size, _seconds(size, "record", budget=FEW)) for size in RECORDED]
     checked = [(size, _seconds(size, "total")) for size in CHECKED]
     print(recorded, checked, flush=True)
-    plot.write_text(
-        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 760 300" font-family="sans-serif" font-size="12">'
-        '<rect width="760" height="300" fill="#fff"/>'
-        + _panel(40, "recording", recorded)
-        + _panel(420, "a whole search, every state checked", checked)
-        + "</svg>\n"
-    )
+    plot.write_text(picture(_panel("recording", recorded), _panel("a whole search, every state checked", checked)))
     print(f"{time.monotonic() - began:.0f} s")
 
 
-def _panel(left: int, name: str, points: list[tuple[int, float]]) -> str:
-    """One plot: seconds against operations, with the line through the last point."""
-    wide, high, top = 300, 200, 40
-    most, most_s = points[-1][0], max(seconds for _, seconds in points)
-
-    def place(size: float, seconds: float) -> tuple[float, float]:
-        return left + size / most * wide, top + high - seconds / most_s * high
-
-    (x0, y0), (x1, y1) = place(0, 0), place(most, points[-1][1])
-    parts = [
-        f'<text x="{left}" y="20" font-weight="bold">{name}</text>',
-        f'<path d="M{left} {top}v{high}h{wide}" fill="none" stroke="#888"/>',
-        f'<path d="M{x0:.1f} {y0:.1f}L{x1:.1f} {y1:.1f}" stroke="#bbb" stroke-dasharray="4 4"/>',
-    ]
-    for size, seconds in points:
-        x, y = place(size, seconds)
-        parts.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="#1a6"/>')
-        if size >= most / 6:
-            parts.append(f'<text x="{x:.1f}" y="{y - 9:.1f}" text-anchor="end">{seconds:.1f} s</text>')
-            parts.append(f'<text x="{x:.1f}" y="{top + high + 16}" text-anchor="middle">{size:,}</text>')
-    parts.append(f'<text x="{left + wide / 2}" y="{top + high + 36}" text-anchor="middle">operations</text>')
-    return "".join(parts)
+def _panel(name: str, points: list[tuple[int, float]]) -> Panel:
+    """Seconds against operations, with the line through the last point."""
+    return Panel(name=name, series={"": points}, line_to=points[-1], unit="s", across="operations")
 
 
 if __name__ == "__main__":

@@ -18,8 +18,19 @@ from .model.errors import ReplayError
 from .model.noun import Noun
 from .model.target import Identity
 from .model.undo import unfinished
+from .supervise import left_behind
 from .supervise.keeper import RUN_MARKER
-from .supervise.running import HALT, RECORD, Running, UndoLog, active_runs, read_running, read_steps, remove_running
+from .supervise.running import (
+    HALT,
+    RECORD,
+    Running,
+    UndoLog,
+    active_runs,
+    read_running,
+    read_steps,
+    remove_pointers,
+    remove_running,
+)
 from .system import procs, signals
 
 HALT_WITHIN_S = 1.5
@@ -46,13 +57,16 @@ class Recovered(Noun, frozen=True, kw_only=True):
     """How many processes were killed."""
     left: tuple[str, ...] = ()
     """What could not be healed or ended."""
+    differs: tuple[str, ...] = ()
+    """What is not as it was in the fingerprint from before the round."""
 
     def __str__(self) -> str:
         if self.running:
             return f"{self.run}: still running (croupier halt stops it)"
         done = [*self.healed, *([f"{self.ended} processes ended"] if self.ended else [])]
         said = f"{self.run}: {'; '.join(done) or 'nothing was left to heal'}"
-        return said + "".join(f"\n  NOT healed: {one}" for one in self.left)
+        said += "".join(f"\n  NOT healed: {one}" for one in self.left)
+        return said + "".join(f"\n  left behind: {one}" for one in self.differs)
 
 
 class Halted(Noun, frozen=True, kw_only=True):
@@ -114,6 +128,8 @@ def _recover(run_dir: Path) -> Recovered:
     left += [f"{who} is still alive" for who in alive]
     if running and not left:
         remove_running(run_dir, running.run)
+    elif not left:
+        remove_pointers(run_dir)
     return Recovered(
         run=name,
         run_dir=str(run_dir),
@@ -125,6 +141,7 @@ def _recover(run_dir: Path) -> Recovered:
         ),
         ended=ended,
         left=tuple(left),
+        differs=left_behind.since(run_dir),
     )
 
 

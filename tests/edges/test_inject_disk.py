@@ -187,3 +187,85 @@ def test_files_of_nobody_else_are_touched(state, tmp_path):
 
 def test_options_that_do_not_belong_together_are_refused_beforehand():
     assert "swap needs `other`" in corrupt.INJECTOR.lacking(Corrupt(path="x", for_ms=LONG, do="swap"))
+
+
+# --- when we die, or stand still, in the middle ---------------------------------------------------------------------
+
+
+def test_nothing_of_ours_stays_where_we_die_before_anything_was_set_aside(state):
+    def die(moment, step):
+        if (moment, step.what) == ("after", "intend"):
+            raise InterruptedError
+
+    fault = Corrupt(path=str(state / "notes.db"), for_ms=LONG)
+    before = look(state / "notes.db")
+    with started(*SLEEPS) as who:
+        permit = a_permit(fault, who)
+        act = RecordingAct(permit, env={"CROUPIER_STATE": str(state)}, cwd=str(state.parent), on_step=die)
+        with pytest.raises(InterruptedError):
+            corrupt.INJECTOR.inject(permit, fault, act)
+        (state.parent / "set-aside" / f"{act.records[0].key}.0.made.part").write_bytes(b"half of")
+        assert corrupt.INJECTOR.heal(act.records[0]).verified
+    assert look(state / "notes.db") == before
+    assert list((state.parent / "set-aside").iterdir()) == []
+
+
+def test_a_lost_file_that_was_brought_back_by_half_is_brought_back_whole(state):
+    file = state / "notes.db"
+    before = look(file)
+    with started(*SLEEPS) as who:
+        outcome, act = injected(corrupt.INJECTOR, Corrupt(path=str(file), for_ms=LONG, do="lose"), who, state)
+        assert (outcome.result, file.exists()) == ("landed", False)
+        (record,) = act.records
+        (state / f".notes.db.croupier-{record.key}.0.1").write_bytes(before[0][:100])
+        assert corrupt.INJECTOR.heal(record).verified
+    assert look(file) == before
+    assert sorted(one.name for one in state.iterdir()) == ["notes.db", "other.db"]
+
+
+@may_mount
+def test_a_lost_file_comes_back_though_the_disk_is_full(volume):
+    file = volume / "state" / "notes.db"
+    file.parent.mkdir()
+    file.write_bytes(b"x" * 9_000)
+    before = look(file)
+    with started(*SLEEPS) as who:
+        fault = Corrupt(path=str(file), for_ms=LONG, do="lose")
+        outcome, act = injected(corrupt.INJECTOR, fault, who, file.parent)
+        assert outcome.result == "landed"
+        with pytest.raises(OSError, match="No space left"):
+            (volume / "more").write_bytes(bytes(1 << 20))
+        assert corrupt.INJECTOR.heal(act.records[0]).verified
+    assert look(file) == before
+
+
+def test_a_file_that_was_healed_by_half_is_still_ours_to_heal(state):
+    file = state / "notes.db"
+    before = look(file)
+    with started(*SLEEPS) as who:
+        _, act = injected(corrupt.INJECTOR, Corrupt(path=str(file), for_ms=LONG, bits=4_000), who, state)
+        made = file.read_bytes()
+        half = len(made) // 2
+        with file.open("r+b") as writer:
+            writer.write(before[0][:half])
+        assert corrupt.INJECTOR.heal(act.records[0]).verified
+    assert look(file) == before
+
+
+def test_who_stood_still_until_the_fault_was_healed_does_no_damage_afterwards(state, monkeypatch):
+    file = state / "notes.db"
+    before, put = look(file), corrupt._put
+    with started(*SLEEPS) as who:
+        fault = Corrupt(path=str(file), for_ms=LONG)
+        permit = a_permit(fault, who)
+        act = RecordingAct(permit, env={"CROUPIER_STATE": str(state)}, cwd=str(state.parent))
+
+        def late(path, data):
+            monkeypatch.setattr(corrupt, "_put", put)
+            assert corrupt.INJECTOR.heal(act.records[0]).verified
+            put(path, data)
+
+        monkeypatch.setattr(corrupt, "_put", late)
+        outcome = corrupt.INJECTOR.inject(permit, fault, act)
+    assert (outcome.result, "its time was over" in outcome.detail) == ("missed", True)
+    assert look(file) == before

@@ -131,6 +131,17 @@ def test_once_healed_nothing_is_left_to_heal(run_dir: Path) -> None:
         assert procs.state_of(who) == "T"
 
 
+def test_a_pointer_is_taken_away_whose_guardian_died_before_it_could(run_dir: Path) -> None:
+    with started(*SLEEPS) as who:
+        left_behind(run_dir, stopped(who))
+        recover(run_dir)
+        left_behind(run_dir)
+        (run_dir / "running.json").unlink()
+        assert active_runs() == [run_dir.resolve()]
+        (done,) = recover()
+        assert (done.clean, active_runs()) == (True, [])
+
+
 def test_a_target_that_is_gone_is_healed_with_a_note(run_dir: Path) -> None:
     with started(*SLEEPS) as who:
         pass

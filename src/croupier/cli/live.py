@@ -651,7 +651,8 @@ def _sentence(event: j.Event) -> str:
             return f"{'trouble: ' if event.trouble else ''}{event.text}"
         case j.RunEnded():
             unhealed = f"; still disturbed: {', '.join(event.unhealed)}" if event.unhealed else ""
-            return f"the round is over: {event.outcome}{_because(event.why)}{unhealed}"
+            left = f"; left behind: {', '.join(event.left_behind)}" if event.left_behind else ""
+            return f"the round is over: {event.outcome}{_because(event.why)}{unhealed}{left}"
         case _:
             return _injection_sentence(event)
 

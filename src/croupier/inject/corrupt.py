@@ -1,15 +1,16 @@
 """Corrupt: damage a file of the round for a while; bytes, mode and times come back.
 
-What was there, and what we make of it, is kept aside before the first byte changes. Only what is still of our making is
-ever replaced by the old content, a write of ours that was cut in the middle included; a file that the program has
-written since is its own again.
+What was there, and what we make of it, is kept aside before the first byte changes, each whole or not at all. Only
+what is still of our making is ever replaced by the old content, a write of ours that was cut in the middle included; a
+file that the program has written since is its own again.
 """
 
 from __future__ import annotations
 
+import glob
 import os
-import shutil
 import stat
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ from . import Act, Outcome
 _PAGE = 4_096
 _ASIDE = "set-aside"
 _MADE = ".made"
+_PART = ".part"
 
 
 class CorruptInjector:
@@ -84,17 +86,27 @@ def _damage(permit: Permit, fault: Corrupt, act: Act, kind: str) -> Outcome:
     if made == now:
         return Outcome(result="missed", detail=f"{target}: {files[0].name} would not be another (is it empty?)")
     rows = [_row(file, new, folder / f"{key}.{nth}") for nth, (file, new) in enumerate(zip(files, made, strict=True))]
-    for file, row, new in zip(files, rows, made, strict=True):
-        shutil.copyfile(file, row["aside"])
-        Path(row["aside"] + _MADE).write_bytes(new or b"")
     act.intend(
         UndoRecord(
             key=key, fault=kind, who=target.identity, data={"files": rows},
             deadline_us=now_us() + int(fault.for_ms) * 1_000,
         )
     )  # fmt: skip
+    try:
+        for row, old_bytes, new in zip(rows, now, made, strict=True):
+            # What there was comes last: where it is, the other is as well.
+            _keep(Path(row["aside"] + _MADE), new or b"")
+            if new is not None or not _linked(Path(row["path"]), Path(row["aside"])):
+                _keep(Path(row["aside"]), old_bytes)
+    except OSError as problem:
+        return Outcome(result="missed", detail=f"{target}: it could not be set aside: {problem.strerror}")
     for file, new in zip(files, made, strict=True):
         _put(file, new)
+    if not all(Path(row["aside"]).exists() for row in rows):
+        # We stood still for longer than the fault was to last, and were healed before we had done it.
+        for file, row, old_bytes in zip(files, rows, now, strict=True):
+            _give_back(file, row, old_bytes)
+        return Outcome(result="missed", detail=f"{target}: its time was over before the file was damaged")
     act.applied(key)
     return _seen(target, fault, files, made)
 
@@ -165,6 +177,22 @@ def _row(file: Path, made: bytes | None, aside: Path) -> dict[str, Any]:
     }
 
 
+def _keep(place: Path, data: bytes) -> None:
+    """Whole or not at all, whoever dies meanwhile. Raises OSError."""
+    part = Path(f"{place}{_PART}")
+    part.write_bytes(data)
+    part.replace(place)
+
+
+def _linked(file: Path, aside: Path) -> bool:
+    """Keep a file that is about to be lost by another name, so that no space is needed to bring it back."""
+    try:
+        aside.hardlink_to(file)
+    except OSError:
+        return False
+    return True
+
+
 def _put(file: Path, data: bytes | None) -> None:
     """In place, so that whoever has it open sees it."""
     if data is None:
@@ -189,42 +217,79 @@ def _restore(row: dict[str, Any]) -> str:
     """Put one file back; a note, which begins with "not " where it could not be done."""
     file, aside = Path(row["path"]), Path(row["aside"])
     now = file.read_bytes() if file.exists() else None
-    if not aside.exists():
-        # Put back by whoever came before us.
+    try:
+        old, made = aside.read_bytes(), None if row["lost"] else Path(row["aside"] + _MADE).read_bytes()
+    except FileNotFoundError:
+        # Put back by whoever came before us, or not touched yet.
+        _forget(row)
         return f"nothing is set aside for {file.name} any more"
-    old, made = aside.read_bytes(), None if row["lost"] else Path(row["aside"] + _MADE).read_bytes()
     if now != old and not _is_ours(now, made, old):
         _forget(row)
         return f"{file.name} was written by the program since, and is its own"
     try:
-        if now is None:
-            shutil.copyfile(aside, file)
-            os.chown(file, *row["owner"])
-        elif now != old:
-            _put(file, old)
-        if _is_undressed(file, row):
-            file.chmod(row["mode"])
-            os.utime(file, ns=tuple(row["times"]))
+        _give_back(file, row, old)
         if file.read_bytes() != old:
             return f"not put back: {file} holds something else"
     except OSError as problem:
-        return f"not put back: {file}: {problem.strerror}"
+        if aside.exists():
+            return f"not put back: {file}: {problem.strerror}"
+        # Whoever else heals it at this moment was quicker.
     _forget(row)
     return ""
 
 
+def _give_back(file: Path, row: dict[str, Any], old: bytes) -> None:
+    """The bytes, the mode and the times that it had. Raises OSError."""
+    if not file.exists():
+        _bring_back(file, row, old)
+    elif file.read_bytes() != old:
+        _put(file, old)
+    if _is_undressed(file, row):
+        file.chmod(row["mode"])
+        os.utime(file, ns=tuple(row["times"]))
+
+
+def _bring_back(file: Path, row: dict[str, Any], old: bytes) -> None:
+    """A file that was lost appears under its name once it is whole. Raises OSError."""
+    with suppress(OSError):
+        aside = Path(row["aside"])
+        _dress(aside, row)
+        aside.rename(file)
+        return
+    # Nothing is aside any more, or it is on another file system.
+    # Another name for each who heals: nobody writes to what somebody else has given the file's own name.
+    part = file.with_name(f"{_beside(row)}{os.getpid()}")
+    part.write_bytes(old)
+    _dress(part, row)
+    part.replace(file)
+
+
+def _dress(file: Path, row: dict[str, Any]) -> None:
+    os.chown(file, *row["owner"])
+    file.chmod(row["mode"])
+    os.utime(file, ns=tuple(row["times"]))
+
+
+def _beside(row: dict[str, Any]) -> str:
+    """How the names begin under which a lost file is written before it is whole."""
+    return f".{Path(row['path']).name}.croupier-{Path(row['aside']).name}."
+
+
 def _is_ours(now: bytes | None, made: bytes | None, old: bytes) -> bool:
-    """Whether a file is what we made of it, or became that up to some place when we were stopped in the middle."""
-    if now is None or made is None:
-        return now is None and made is None
-    same = next((at for at, (one, other) in enumerate(zip(now, made, strict=False)) if one != other), None)
-    same = min(len(now), len(made)) if same is None else same
-    return now[same:] in (made[same:], old[same:])
+    """Whether a file is what we made of it, or some of that and some of what it was: we were stopped in the middle."""
+    if now is None or made is None or now == made:
+        return now == made
+    if len(now) not in (len(made), len(old)):
+        return False
+    return all(byte in (made[at : at + 1] + old[at : at + 1]) for at, byte in enumerate(now))
 
 
 def _forget(row: dict[str, Any]) -> None:
-    for name in (row["aside"] + _MADE, row["aside"]):
-        Path(name).unlink(missing_ok=True)
+    # What there was first: without it, whoever comes after us knows that the rest is of no use.
+    aside = row["aside"]
+    parts = Path(row["path"]).parent.glob(f"{glob.escape(_beside(row))}*")
+    for place in (Path(aside), Path(aside + _MADE), Path(aside + _PART), Path(aside + _MADE + _PART), *parts):
+        place.unlink(missing_ok=True)
 
 
 def _is_undressed(file: Path, row: dict[str, Any]) -> bool:

@@ -366,6 +366,8 @@ class RunEnded(Event, tag="run-ended", frozen=True, kw_only=True):
     outcome: Outcome
     why: str = ""
     unhealed: tuple[str, ...] = ()
+    left_behind: tuple[str, ...] = ()
+    """What differs between the fingerprints of the host from before and after the round."""
 
 
 AnyEvent = (

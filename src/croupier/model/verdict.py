@@ -89,6 +89,8 @@ class Verdict(Noun, frozen=True, kw_only=True):
     lasted_us: int
     cut: bool
     unhealed: tuple[str, ...] = ()
+    left_behind: tuple[str, ...] = ()
+    """What is not as it was before the round; it may be somebody else's doing, so the verdict does not rest on it."""
     notes: tuple[str, ...] = ()
 
     @property
@@ -303,6 +305,7 @@ class _Reading:
             lasted_us=self.last_us,
             cut=self.ended is None,
             unhealed=self.unhealed(),
+            left_behind=self.ended.left_behind if self.ended else (),
             notes=tuple(self.notes),
         )
 

@@ -18,6 +18,7 @@ def summary(verdict: Verdict) -> str:
     if left_out > 0:
         lines.append(f"  … and {many(left_out, 'more reason')}")
     lines += [f"  ! still disturbed: {one_line(one)} (croupier recover)" for one in verdict.unhealed]
+    lines += [f"  ! left behind: {one_line(one)}" for one in verdict.left_behind]
     lines.append(f"  {clean(tally(verdict))}")
     for one in verdict.recoveries:
         said = f"mean {span(one.mean_ms * 1000)}, p95 {span(one.p95_ms * 1000)}, slowest {span(one.worst_ms * 1000)}"

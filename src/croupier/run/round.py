@@ -28,6 +28,7 @@ from ..model import journal as j
 from ..model.course import Course, advance
 from ..model.errors import HarnessError
 from ..model.experiment import bind
+from ..model.fingerprint import Fingerprint, difference
 from ..model.guard import default_time_box_ms
 from ..model.noun import Noun
 from ..model.plan import Plan, plan_json
@@ -36,6 +37,7 @@ from ..model.verdict import Verdict, judge
 from ..registry import Catalogue
 from ..store import JournalWriter, RunDir, new_run_dir
 from ..store.runs import slug, write_whole
+from ..supervise import left_behind
 from ..supervise.commands import Commands
 from ..supervise.keeper import Exited, GuardianGone, HealedLate, Keeper
 from ..supervise.running import registered_in, state_home
@@ -125,6 +127,7 @@ class Round:
         self._tick = tick
         self._broken: HarnessError | None = None
         self._closing: c.Close | None = None
+        self._before: Fingerprint | None = None
         self._telling = False
         self._woken_before: int | None = None
         self._told: list[c.Happening] = []
@@ -249,10 +252,29 @@ class Round:
         if self._tick is not None:
             self._keep_ticking(self._tick)
         self._watch.attach_all()
+        self._keep_fingerprint()
         set_up(self.floor, end_us + 15_000_000)
         self._preloads.set_up(end_us + 15_000_000)
         self._watch.begin()
         self.tell(c.Begun(at_ms=self.floor.now_ms))
+
+    def _keep_fingerprint(self) -> None:
+        """Before anything is disturbed: how the host is, so that it can be told what the round left behind."""
+        attached = [one.main for one in self._watch.roles.values() if one.main is not None]
+        self._before = left_behind.before_round(self._run.unique, self._run.path, attached)
+        self._store_fingerprint(left_behind.BEFORE, self._before)
+
+    def _store_fingerprint(self, name: str, taken: Fingerprint) -> None:
+        # It is evidence for later; what the disk refuses here must not keep anything from being put back.
+        with suppress(OSError):
+            write_whole(self._run.path / name, msgspec.json.encode(taken) + b"\n")
+
+    def _left_behind(self) -> tuple[str, ...]:
+        if self._before is None:
+            return ()
+        after = left_behind.now(self._before)
+        self._store_fingerprint(left_behind.AFTER, after)
+        return difference(self._before, after)
 
     def _keep_ticking(self, tick: Callable[[], None]) -> None:
         def again() -> None:
@@ -487,7 +509,7 @@ class Round:
         closing = self._closing
         outcome: j.Outcome = closing.outcome if closing and not self._broken else "aborted"
         why = str(self._broken) if self._broken else closing.why if closing else "the loop ended"
-        end = j.RunEnded(outcome=outcome, why=why, unhealed=unhealed)
+        end = j.RunEnded(outcome=outcome, why=why, unhealed=unhealed, left_behind=self._left_behind())
         try:
             # The cut between "all stopped" and here is small; a journal without this line is read as cut.
             self.floor.close_notes()

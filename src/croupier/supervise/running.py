@@ -84,6 +84,14 @@ def remove_running(run_dir: Path, run: str) -> None:
             continue
 
 
+def remove_pointers(run_dir: Path) -> None:
+    """Take away whatever points to a run directory that holds no record: its guardian died between the two."""
+    for pointer in _pointers(_readable_homes()):
+        if _pointed_to(pointer) == run_dir.resolve():
+            with suppress(OSError):
+                pointer.unlink()
+
+
 def read_running(run_dir: Path) -> Running | None:
     """The record of a run directory; None where there is none, or it cannot be read."""
     try:
@@ -98,22 +106,29 @@ def active_runs(home: Path | None = None) -> list[Path]:
     Pointers to nothing are taken away.
     """
     found: list[tuple[float, Path]] = []
-    pointers: list[Path] = []
-    for one in [home] if home else _readable_homes():
-        try:
-            pointers += sorted((one / "active").glob("*.json"))
-        except OSError:
-            continue
-    for pointer in pointers:
-        try:
-            run_dir = Path(msgspec.json.decode(pointer.read_bytes(), type=dict[str, str])["run_dir"])
-            if run_dir.is_dir():
+    for pointer in _pointers([home] if home else _readable_homes()):
+        run_dir = _pointed_to(pointer)
+        with suppress(OSError):
+            if run_dir is not None and run_dir.is_dir():
                 found.append((pointer.stat().st_mtime, run_dir))
-            else:
+            elif run_dir is not None:
                 pointer.unlink(missing_ok=True)
-        except (OSError, KeyError, msgspec.MsgspecError):
-            continue
     return [run_dir for _, run_dir in sorted(found)]
+
+
+def _pointers(homes: Sequence[Path]) -> list[Path]:
+    found: list[Path] = []
+    for home in homes:
+        with suppress(OSError):
+            found += sorted((home / "active").glob("*.json"))
+    return found
+
+
+def _pointed_to(pointer: Path) -> Path | None:
+    try:
+        return Path(msgspec.json.decode(pointer.read_bytes(), type=dict[str, str])["run_dir"])
+    except (OSError, KeyError, msgspec.MsgspecError):
+        return None
 
 
 def read_steps(run_dir: Path) -> list[UndoStep]:

@@ -19,7 +19,8 @@ from .cgroups import Version
 
 VERSIONS: tuple[Version, ...] = (2, 1)
 
-_PREFIX = "croupier-"
+PREFIX = "croupier-"
+"""How the name of every cell begins; after it come the number and the start time of whom it was made for."""
 _PACE_S = 0.002
 
 
@@ -48,7 +49,7 @@ def cell_for(pid: int, name: str, versions: Iterable[Version] = VERSIONS, contro
     for version in versions:
         home = _home(pid, version, controller)
         if home and os.access(home, os.W_OK):
-            return Cell(version, str(Path(home) / f"{_PREFIX}{name}"), home)
+            return Cell(version, str(Path(home) / f"{PREFIX}{name}"), home)
     return None
 
 
@@ -128,7 +129,7 @@ def dissolve(
     Idempotent: a cell that is not there is gone.
     """
     path = Path(cell.path)
-    if not path.name.startswith(_PREFIX) or path.parent != Path(cell.home):
+    if not path.name.startswith(PREFIX) or path.parent != Path(cell.home):
         return f"{cell.path} is no cell of croupier's"
     end = time.monotonic() + within_s
     trouble, astray = "", dict[int, str]()

@@ -13,6 +13,7 @@ from typing import Any, Self
 
 from ..model.target import Identity
 from ..system import procs, signals
+from ..system.fingerprint import scheduling
 
 Spawn = Callable[[], "subprocess.Popen[Any]"]
 
@@ -89,23 +90,12 @@ def fingerprint(pid: int) -> Hashable:
     ]
     if not procs.HAS_PROC:
         return tuple(seen)
-    threads = {_scheduling(pid, thread) for thread in os.listdir(f"/proc/{pid}/task")}  # noqa: PTH208 - names only
-    seen.append(("niceness, priority, policy", tuple(sorted(threads))))
+    seen.append(("niceness, priority, policy", scheduling(pid)))
     seen.append(("cpus", tuple(sorted(os.sched_getaffinity(pid)))))
     for name in ("limits", "oom_score_adj", "cgroup"):
         with open(f"/proc/{pid}/{name}", encoding="utf-8", errors="replace") as file:  # noqa: PTH123 - as the others
             seen.append((name, file.read().strip()))
     return tuple(seen)
-
-
-def _scheduling(pid: int, thread: str) -> tuple[str, ...]:
-    """Fields 19 (nice), 40 (rt_priority) and 41 (policy) of proc(5)."""
-    try:
-        with open(f"/proc/{pid}/task/{thread}/stat", encoding="utf-8", errors="replace") as file:  # noqa: PTH123
-            rest = file.read().rpartition(")")[2].split()
-    except OSError:
-        return ()
-    return rest[16], rest[37], rest[38]
 
 
 def spawn_of(spawn: Spawn | Sequence[str] | None) -> Spawn:
