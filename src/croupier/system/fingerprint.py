@@ -19,6 +19,7 @@ from pathlib import Path
 from ..model.fingerprint import FileSeen, Fingerprint, ProcessSeen, Scope
 from ..model.target import Identity
 from . import freezer, procs
+from .cgroups import Version
 
 RUN_MARKER = "CROUPIER_RUN"
 OURS = ("set-aside", "proxies", "volumes")
@@ -113,7 +114,7 @@ def _state(who: Identity) -> str:
     return "frozen" if frozen else "runs"
 
 
-def _freezers(pid: int) -> tuple[tuple[freezer.Version, str], ...]:
+def _freezers(pid: int) -> tuple[tuple[Version, str], ...]:
     return (2, freezer.home_of(pid, 2)), (1, freezer.home_of(pid, 1))
 
 
