@@ -49,6 +49,14 @@ _WRITES = {
         )
     }
 }
+_WAITS = {"waiter": {"command": [sys.executable, "-c", "import time\nwhile True: time.sleep(0.02)"]}}
+_WIRED = {
+    "networks": {"lan": {"names": {}}},
+    "processes": {
+        "waiter": {**_WAITS["waiter"], "network": "lan"},
+        "other": {**_WAITS["waiter"], "network": "lan"},
+    },
+}
 _FRONT = {"proxies": {"front": {"to": "unix:HERE/real.sock", "listen": "unix:HERE/front.sock"}}}
 _SUSPENDED = {"suspend": {"for": FOR}}
 _LIMITED = {"limit": {"nofile": 16, "for": FOR}}
@@ -65,6 +73,25 @@ FIXTURES: dict[str, tuple[Fixture, ...]] = {
         Fixture({"starve_cpu": {"for": FOR, "how": "duty"}}),
     ),
     "limit": (Fixture({"limit": {"nofile": 16, "core": "0B", "tree": True, "for": FOR}}),),
+    "exhaust_fds": (Fixture({"exhaust_fds": {"for": FOR}}),),
+    "fork_storm": (Fixture({"fork_storm": {"processes": 8, "for": FOR}}),),
+    "starve_memory": (
+        Fixture({"starve_memory": {"percent": 300, "for": FOR}}),
+        Fixture({"starve_memory": {"percent": 300, "how": "rlimit", "for": FOR}}),
+        Fixture({"starve_memory": {"percent": 300, "pressure": "1MB", "for": FOR}}),
+    ),
+    "gc_pressure": (
+        Fixture({"gc_pressure": {"every": "50ms", "for": FOR}}, {"processes": _WAITS}, target="waiter"),
+    ),
+    "clock": (Fixture({"clock": {"ahead": "1h", "for": FOR}}, {"processes": _WAITS}, target="waiter"),),
+    "occupy_port": (Fixture({"occupy_port": {"port": "${port.free}", "for": FOR}}),),
+    "slow_io": (
+        Fixture({"slow_io": {"of": ["write"], "delay": "20ms", "for": FOR}}, {"processes": _WRITES}, target="writer"),
+    ),
+    "partition": (Fixture({"partition": {"from": ["other"], "for": FOR}}, _WIRED, target="waiter"),),
+    "packets": (Fixture({"packets": {"delay": "20ms", "for": FOR}}, _WIRED, target="waiter"),),
+    "saturate": (Fixture({"saturate": {"rate": "64KiB", "for": FOR}}, _WIRED, target="waiter"),),
+    "dns": (Fixture({"dns": {"names": "*", "for": FOR}}, _WIRED, target="waiter"),),
     "fill_disk": (
         Fixture({"fill_disk": {"path": "${volume.small}", "for": FOR}}, {"volumes": {"small": {"size": "1MB"}}}),
     ),
@@ -105,5 +132,16 @@ FIXTURES: dict[str, tuple[Fixture, ...]] = {
 }  # fmt: skip
 """One or several for each kind of FAULTS."""
 
-ELSEWHERE: dict[str, str] = {}
+_BY_SYSTEMD = "units need a systemd: tests/edges/test_inject_units.py tries each step with one of its own"
+_BY_DOCKER = "containers need a Docker: tests/edges/test_inject_containers.py tries each step with one of its own"
+_BY_KUBECTL = "pods and nodes need a cluster: tests/edges/test_inject_clusters.py, against a recorded one"
+
+ELSEWHERE: dict[str, str] = {
+    "drop_connections": "it needs a PostgreSQL, and leaves nothing to undo",
+    **dict.fromkeys(("kill_unit", "freeze_unit", "stop_unit", "restart_unit", "limit_unit"), _BY_SYSTEMD),
+    **dict.fromkeys(
+        ("kill_container", "pause_container", "stop_container", "limit_container", "exec_in_container"), _BY_DOCKER
+    ),
+    **dict.fromkeys(("delete_pod", "kill_in_pod", "cordon_node", "drain_node"), _BY_KUBECTL),
+}
 """Faults that no fixture can be made for on one machine, and why: a cluster, say. The table says so in their row."""
