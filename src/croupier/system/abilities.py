@@ -12,7 +12,7 @@ from typing import Literal
 
 import msgspec
 
-from . import clocks, freezer, kernel, relay
+from . import call_shim, clocks, freezer, kernel, relay, shims
 
 
 class Ability(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +36,7 @@ def abilities() -> tuple[Ability, ...]:
         _subreaper(),
         _freezer(),
         _proxies(),
+        _shims(),
         _clocks(),
         _cores(),
         _tool("gdb", "back-traces of core dumps", "the dump is kept, without a back-trace", "apt-get install gdb"),
@@ -117,6 +118,17 @@ def _proxies() -> Ability:
         detail=lacking or "connections can be hurt without a privilege",
         without="no `proxies`, and no `network`, `delay_queries` or `mutate`",
         get="run croupier on Linux, where Unix sockets are not forbidden to it",
+    )
+
+
+def _shims() -> Ability:
+    lacking = shims.lacking(call_shim.SHIM)
+    return Ability(
+        name="preloaded shims",
+        here="no" if lacking else "yes",
+        detail=lacking or "compiled for a round that needs them: `clock`, and `syscall` with `how: preload`",
+        without="`clock` takes libfaketime; `syscall` needs seccomp user notification",
+        get="apt-get install gcc libc6-dev",
     )
 
 
