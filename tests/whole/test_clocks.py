@@ -73,7 +73,7 @@ def test_what_libfaketime_shares_is_taken_away_when_croupier_is_killed(house: Ho
     playing = house.begin(two(one, workload={"command": ["sleep", "60"]}))
     stored = playing.stored
     assert eventually(lambda: [event for event in stored.events(j.Concluded) if event.result == "landed"], 20)
-    file = stored.path / "clocks" / "app.faketime"
+    file = stored.path / "preloaded" / "app.faketime"
     shared = Path("/dev/shm") / clocks.shared_name(file)
     assert shared.exists()
     playing.signal(signal.SIGKILL)

@@ -12,7 +12,21 @@ from typing import Literal
 
 import msgspec
 
-from . import clocks, docker, freezer, kernel, memory, networks, packet_rules, quota, relay, systemd, tasks
+from . import (
+    call_shim,
+    clocks,
+    docker,
+    freezer,
+    kernel,
+    memory,
+    networks,
+    packet_rules,
+    quota,
+    relay,
+    shims,
+    systemd,
+    tasks,
+)
 
 
 class Ability(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +55,7 @@ def abilities() -> tuple[Ability, ...]:
             "memory", memory.lacking(), "`starve_memory` limits the address space instead: no pressure, and no leak"
         ),
         _proxies(),
+        _shims(),
         _clocks(),
         _networks(),
         _docker(),
@@ -132,6 +147,17 @@ def _proxies() -> Ability:
         detail=lacking or "connections can be hurt without a privilege",
         without="no `proxies`, and no `network`, `delay_queries` or `mutate`",
         get="run croupier on Linux, where Unix sockets are not forbidden to it",
+    )
+
+
+def _shims() -> Ability:
+    lacking = shims.lacking(call_shim.SHIM)
+    return Ability(
+        name="preloaded shims",
+        here="no" if lacking else "yes",
+        detail=lacking or "compiled for a round that needs them: `clock`, and `syscall` with `how: preload`",
+        without="`clock` takes libfaketime; `syscall` needs seccomp user notification",
+        get="apt-get install gcc libc6-dev",
     )
 
 
