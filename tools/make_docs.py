@@ -116,6 +116,7 @@ SECTIONS: tuple[tuple[str, str, str], ...] = (
     ("Selector", "target, attach.NAME, limits.allow[], limits.deny[]", ""),
     ("Cmdline", "target.cmdline", "A glob, or:"),
     ("Limits", "limits", ""),
+    ("Cluster", "limits.cluster", ""),
     ("Window", "limits.window", ""),
     ("Abort", "abort_when[]", ""),
     ("FailingProbe", "abort_when[].probe", "One [probe](probes.md), by its name, and beside it:"),

@@ -12,6 +12,7 @@ from ..system import kubectl, procs
 from ..system.clock import now_us
 from ..system.kubectl import Cluster
 from . import Act, Outcome
+from .groups import SLOW_MS
 
 NEEDS = "kubectl, with a context that may do it; and leave in `limits.cluster`."
 
@@ -45,7 +46,8 @@ def record_of(fault: str, target: Seen, act: Act, cluster: Cluster, node: str, l
     """The record of a node that is about to be cordoned."""
     return UndoRecord(
         key=act.key(target), fault=fault, who=target.identity,
-        data={"context": cluster.context, "env": cluster.env, "node": node}, deadline_us=now_us() + lasts_ms * 1_000,
+        data={"context": cluster.context, "env": cluster.env, "node": node},
+        deadline_us=now_us() + (lasts_ms + SLOW_MS) * 1_000,
     )  # fmt: skip
 
 

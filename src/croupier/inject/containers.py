@@ -11,7 +11,7 @@ from ..model.undo import Healing, UndoRecord
 from ..system import cgroups, docker, procs
 from ..system.clock import now_us
 from . import Act, Outcome, together
-from .groups import left_out
+from .groups import SLOW_MS, left_out
 
 NEEDS = "Docker, and leave to use its socket."
 
@@ -47,7 +47,7 @@ class Container:
         return UndoRecord(
             key=act.key(target), fault=fault, who=target.identity,
             data={"socket": self.socket, "container": self.id, "name": self.name, **data},
-            deadline_us=now_us() + lasts_ms * 1_000,
+            deadline_us=now_us() + (lasts_ms + SLOW_MS) * 1_000,
         )  # fmt: skip
 
     def __str__(self) -> str:

@@ -6,6 +6,10 @@ from ..model.target import Seen
 from ..system import cgroups, procs
 from . import Act
 
+SLOW_MS = 5_000
+"""How long somebody else's daemon may take to undo something: so much later is the deadline, that the guardian does not
+come in between while croupier undoes it in time."""
+
 
 def left_out(target: Seen, path: str, act: Act) -> str:
     """Why a whole cgroup may not be disturbed: who is in it, and neither the target nor free to be hit with it.

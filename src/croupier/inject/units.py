@@ -12,7 +12,7 @@ from ..model.undo import UndoRecord
 from ..system import procs, systemd
 from ..system.clock import now_us
 from . import Act, Outcome, together
-from .groups import left_out
+from .groups import SLOW_MS, left_out
 
 NEEDS = "systemd, and leave to manage its units (root, or one's own with `systemctl --user`)."
 _WHERE = ("XDG_RUNTIME_DIR", "DBUS_SESSION_BUS_ADDRESS")
@@ -47,7 +47,7 @@ class Unit:
         return UndoRecord(
             key=act.key(target), fault=fault, who=target.identity,
             data={"unit": self.name, "manager": self.manager, "env": self.env, **data},
-            deadline_us=now_us() + lasts_ms * 1_000,
+            deadline_us=now_us() + (lasts_ms + SLOW_MS) * 1_000,
         )  # fmt: skip
 
     def __str__(self) -> str:
