@@ -212,12 +212,15 @@ class Trial:
 
     @property
     def target(self) -> Identity:
-        """Whom the fault is about."""
+        """Whom the fault is about. Raises Missed where it has gone by itself, or is just being started again."""
         if self._fixture.target == "guest":
             return self.guest
         ours = procs.marked(f"CROUPIER_PROCESS={self._fixture.target}")
         mark = f"CROUPIER_RUN={self.run.unique}".encode()
-        return next(one for one in ours if procs.has_marker(one.pid, mark))
+        found = [one for one in ours if procs.has_marker(one.pid, mark)]
+        if not found:
+            raise Missed(f"nobody is {self._fixture.target} now")
+        return found[0]
 
     def send(self, who: Identity, name: str) -> None:
         """A signal, to one of the three."""
@@ -462,8 +465,8 @@ def tried(starter: Starter, kind: str, fixture: Fixture, boundary: str, misfortu
             return told._replace(took_s=took_s, recovered=recovered, left=left)
     except Missed as missed:
         return told._replace(reached=False, left=(str(missed),) if str(missed) else ())
-    except TimeoutError as problem:
-        return told._replace(left=(str(problem),))
+    except (OSError, ValueError, AssertionError) as problem:
+        return told._replace(left=(f"{type(problem).__name__}: {problem}",))
 
 
 def spread(some: Sequence[str], most: int) -> list[str]:
