@@ -39,7 +39,7 @@ def soft(pid):
 
 
 def test_it_keeps_every_rule_of_a_fault():
-    check_fault(INJECTOR, fault=ExhaustFds(for_ms=Ms(2_000)), observe=soft, moments=16)
+    check_fault(INJECTOR, fault=ExhaustFds(for_ms=Ms(2_000)), observe=soft, moments=6)
 
 
 @pytest.mark.parametrize(("leave", "bound"), [(0, 4), (1, 6), (2, 7), (5, 11)])

@@ -26,6 +26,7 @@ from croupier.model.experiment import (
     WheelEntry,
 )
 from croupier.model.fault import Kill, Suspend
+from croupier.model.faults.combined import Part, Together
 from croupier.model.plan import (
     LATE_MS,
     AfterInjection,
@@ -37,6 +38,7 @@ from croupier.model.plan import (
     digest,
     draw_plan,
     plan_json,
+    processes_hit,
 )
 from croupier.model.target import Selector
 from croupier.model.units import Ms
@@ -272,3 +274,17 @@ def test_a_system_call_stays_what_it_is_in_the_plan_and_the_round_ends_when_all_
     assert injection.trigger == OnSyscall(process="web", call="fsync", nth=3, path="*.db", plus_ms=20)
     assert str(injection.trigger) == "before web makes fsync on *.db (no. 3), plus 0.02 s"
     assert plan.ends_when_done, "it waits for nothing but the program"
+
+
+def test_it_says_which_processes_a_kind_of_fault_may_hit():
+    def hit(fault, target):
+        once = ExactInjection(fault=fault, target=target, at_ms=Ms(1))
+        plan = draw_plan(an_experiment(injections=(once,), schedule=None, faults=()), 42)
+        return processes_hit(plan, Suspend, ("web", "db"))
+
+    stops = Suspend(for_ms=Ms(10))
+    assert hit(stops, WEB) == {"web"}
+    assert hit(Together(of=(Part(fault=Kill()), Part(fault=stops, target=Selector(process="db")))), WEB) == {"db"}
+    # One that is not told by its name may be anybody's.
+    assert hit(stops, Selector(name="python*")) == {"web", "db"}
+    assert hit(Kill(), WEB) == set()
