@@ -203,6 +203,7 @@ def test_a_static_program_is_missed(folder, tmp_path):
     made = subprocess.run(["cc", "-static", "-o", tmp_path / "static", tmp_path / "static.c"], capture_output=True)
     assert made.returncode == 0, made.stderr
     with started(str(tmp_path / "static"), env=a_clock(folder).environment(os.environ)) as who:
+        assert eventually(lambda: shims.is_told(who, clocks.VARIABLE))
         outcome, act = spoilt(who, ahead_ms=HOUR)
         assert (outcome.result, act.records) == ("missed", ())
         assert "static" in outcome.detail

@@ -62,7 +62,7 @@ class DropConnectionsInjector:
 
 def _drop(permit: Permit, fault: DropConnections, act: Act) -> Outcome:
     target = permit.targets[0]
-    listed = psql.ask(fault.postgres, _LIST, act.env)
+    listed = psql.ask(fault.postgres, _LIST, act.env, halted=lambda: act.halted)
     if listed.failed:
         return Outcome(result="missed", detail=f"{target}: the server could not be asked: {listed.trouble}")
     matching = [(pid, began) for pid, began, *about in listed.rows if _is_meant(fault, about)]
@@ -74,7 +74,7 @@ def _drop(permit: Permit, fault: DropConnections, act: Act) -> Outcome:
         return Outcome(result="missed", detail=f"{target}: gone before connections could be dropped")
     if act.halted:
         return Outcome(result="missed", detail=f"{target}: the round was halted first")
-    told = psql.ask(fault.postgres, "".join(map(_terminate, chosen)), act.env, stops=False)
+    told = psql.ask(fault.postgres, "".join(map(_terminate, chosen)), act.env, stops=False, halted=lambda: act.halted)
     return _seen(target, fault, act, chosen, told)
 
 
@@ -105,7 +105,7 @@ def _seen(target: Seen, fault: DropConnections, act: Act, chosen: tuple[_Backend
 
     def gone() -> bool:
         nonlocal left
-        answer = psql.ask(fault.postgres, listing, act.env)
+        answer = psql.ask(fault.postgres, listing, act.env, halted=lambda: act.halted)
         left = len(chosen) if answer.failed else len(answer.rows)
         return left <= refused and not answer.failed
 
@@ -114,7 +114,7 @@ def _seen(target: Seen, fault: DropConnections, act: Act, chosen: tuple[_Backend
     if left < len(chosen):
         dropped = f"{len(chosen) - left} of {len(chosen)}"
         return Outcome(result="landed", detail=f"{target}: {dropped} connections were dropped{trouble}")
-    if refused == len(chosen):
+    if refused == len(chosen) and not told.failed:
         return Outcome(result="missed", detail=f"{target}: no connection could be dropped{trouble}")
     return Outcome(result="unsure", detail=f"{target}: no connection was seen to be gone{trouble}")
 

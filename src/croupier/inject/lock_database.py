@@ -130,7 +130,7 @@ def _is_locked(fault: LockDatabase, act: Act) -> bool:
             base.close()
         return False
     asked = "SET lock_timeout = '100ms'; BEGIN; " + _statement(fault).replace("UPDATE", "UPDATE NOWAIT") + "; ROLLBACK"
-    answer = psql.ask(fault.postgres, asked, act.env)
+    answer = psql.ask(fault.postgres, asked, act.env, halted=lambda: act.halted)
     return answer.failed and "lock" in answer.trouble
 
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 NAME = "croupier"
 """The application_name of every connection of ours, by which they are told from the program's."""
 _WITHIN_S = 3.0
+_PACE_S = 0.05
 
 
 class Answer(NamedTuple):
@@ -42,14 +44,34 @@ def named(env: Mapping[str, str]) -> dict[str, str]:
     return {**env, "PGAPPNAME": NAME}
 
 
-def ask(database: str, script: str, env: Mapping[str, str], *, stops: bool = True) -> Answer:
-    """Run SQL in a connection of its own, for a few seconds at the most. Raises nothing for what the world does."""
+def ask(
+    database: str,
+    script: str,
+    env: Mapping[str, str],
+    *,
+    stops: bool = True,
+    halted: Callable[[], bool] = lambda: False,
+) -> Answer:
+    """Run SQL in a connection of its own, for a few seconds at the most, or until we are `halted`.
+
+    Raises nothing for what the world does.
+    """
     try:
-        done = subprocess.run(
-            command(database, stops=stops), input=script, capture_output=True, text=True, timeout=_WITHIN_S,
-            env=named(env), check=False,
+        asked = subprocess.Popen(
+            command(database, stops=stops), stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, env=named(env),
         )  # fmt: skip
-    except (OSError, subprocess.SubprocessError) as problem:
+    except OSError as problem:
         return Answer([], f"psql: {problem}", True)
-    rows = [line.split("\t") for line in done.stdout.splitlines() if line]
-    return Answer(rows, " ".join(done.stderr.split()), done.returncode != 0)
+    until, told = time.monotonic() + _WITHIN_S, script or None
+    while True:
+        try:
+            out, trouble = asked.communicate(told, timeout=_PACE_S)
+        except subprocess.TimeoutExpired:
+            told = None
+            if halted() or time.monotonic() >= until:
+                asked.kill()
+        else:
+            break
+    rows = [line.split("\t") for line in out.splitlines() if line]
+    return Answer(rows, " ".join(trouble.split()), asked.returncode != 0)
