@@ -75,6 +75,11 @@ def says(who: Identity) -> str:
     return told if procs.alive(who) else ""
 
 
+def has_any(record: UndoRecord) -> bool:
+    """Whether a record is about helpers at all."""
+    return _MARK in record.data
+
+
 def of(record: UndoRecord) -> list[Identity]:
     """The helpers that a record names, and whoever carries its mark, alive, with all that is below them."""
     named = [Identity(pid=pid, started=started, boot=record.who.boot) for pid, started in record.data.get(_WHO, [])]

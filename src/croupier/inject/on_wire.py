@@ -145,17 +145,20 @@ class OnOneWire:
 def heal(record: UndoRecord) -> Healing:
     """Take the rules away first, so that packets go straight, and look; then end who carried them."""
     hub = hub_of(record)
-    left: list[str] = []
+    name = str(record.data["name"])
     try:
-        left = packet_rules.remove(hub, str(record.data["name"])) if procs.alive(hub) else []
+        is_gone = not procs.alive(hub) or packet_rules.remove(hub, name)
+        if is_gone and helpers.has_any(record) and procs.alive(hub):
+            is_gone = packet_rules.lead_straight(hub, name)
     except OSError as problem:
-        if procs.alive(hub):
+        is_gone = not procs.alive(hub)
+        if not is_gone:
             return Healing(verified=False, note=f"the rules could not be taken away: {problem.strerror}")
     helpers.ask_to_end(record)
     if still := helpers.end(record):
         return Healing(verified=False, note=f"who carries the packets is still alive: {', '.join(map(str, still))}")
-    if left:
-        return Healing(verified=False, note=f"still there: {', '.join(left)}")
+    if not is_gone:
+        return Healing(verified=False, note="the rules are still there")
     network = "" if procs.alive(hub) else "the network is gone, and its rules with it"
     gone = "" if procs.alive(record.who) else f"{record.who} is gone"
     return Healing(verified=True, note="; ".join(filter(None, (network, gone))))

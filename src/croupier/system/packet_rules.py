@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -105,11 +104,16 @@ def counted(hub: Identity, name: str) -> list[int] | None:
     return [int(part["counter"]["packets"]) for part in parts if "counter" in part]
 
 
-def remove(hub: Identity, name: str) -> list[str]:
-    """Take away the table and the way aside, where they are there, and answer what is left. Raises OSError."""
-    there, mark = table(name), number(name)
-    quiet = f"nft delete table inet {there} 2>/dev/null; ip rule del fwmark {mark} lookup {mark} 2>/dev/null"
-    # In one go, since a guardian that heals has half a second.
-    said = networks.run(hub, ["sh", "-c", f"{quiet}; nft list tables && ip rule show"])
-    found = {"the table": rf"\binet {there}\b", "the way aside": rf"lookup {mark}\b"}
-    return [what for what, pattern in found.items() if re.search(pattern, said)]
+def remove(hub: Identity, name: str) -> bool:
+    """Take away the table, where it is there; whether it is seen to be gone. Raises OSError."""
+    there = f"table inet {table(name)}"
+    # One that is not there cannot be deleted, and one that is there can be added again: nothing comes of that.
+    said = networks.run(hub, ["nft", "-f", "-"], f"add {there}\ndelete {there}\nlist tables\n")
+    return there not in said.splitlines()
+
+
+def lead_straight(hub: Identity, name: str) -> bool:
+    """Take away the way aside, where it is there; whether it is seen to be gone. Raises OSError."""
+    mark = number(name)
+    said = networks.run(hub, ["sh", "-c", f"ip rule del fwmark {mark} lookup {mark} 2>/dev/null; ip rule show"])
+    return f"lookup {mark}" not in said
