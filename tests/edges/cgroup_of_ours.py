@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 from hands import eventually
 
 from croupier.model.target import Identity
 from croupier.system import cgroups
+
+
+@cache
+def lacking() -> str:
+    """Why such tests cannot be played here; "" where they can."""
+    if os.geteuid() != 0:
+        return "cgroups and namespaces of the test's own need root"
+    tried = subprocess.run(
+        ("unshare", "--net", "--mount", "--propagation", "private", "mount", "-t", "tmpfs", "tmpfs", "/run"),
+        capture_output=True, text=True,
+    )  # fmt: skip
+    if tried.returncode:
+        return f"no mounts may be made here, even in a namespace: {tried.stderr.strip()}"
+    writable = [one for one in cgroups.mounts() if os.access(one.point, os.W_OK)]
+    return "" if writable else "no cgroup may be made here"
 
 
 def folders(path: str) -> list[Path]:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from a_docker import a_docker
 from a_systemd import a_systemd
-from cgroup_of_ours import a_cgroup, put_into
+from cgroup_of_ours import a_cgroup, lacking, put_into
 from hands import SLEEPS, eventually, started
 
 from croupier.model import journal as j
@@ -22,7 +22,7 @@ from croupier.model.target import Selector, matches
 from croupier.store import RunDir
 from croupier.system import cgroups, freezer, procs
 
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="cgroups of the test's own need root")
+pytestmark = pytest.mark.skipif(bool(lacking()), reason=lacking())
 AS_NOBODY = ("setpriv", "--reuid=65534", "--regid=65534", "--clear-groups")
 A_FAMILY = (*AS_NOBODY, "sh", "-c", "sleep 300 & sleep 300 & echo ready; wait")
 

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from a_docker import Docker, a_docker
+from cgroup_of_ours import lacking
 from hands import SLEEPS, Hands, a_permit, eventually, started
 
 from croupier.inject import exec_in_container, kill_container, limit_container, pause_container, stop_container
@@ -31,7 +32,7 @@ from croupier.testing import check_fault
 pytestmark = [
     pytest.mark.needs("docker.io", "busybox-static"),
     pytest.mark.xdist_group("docker"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="a daemon of the test's own needs root"),
+    pytest.mark.skipif(bool(lacking()), reason=lacking()),
 ]
 LONG = Ms(60_000)
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from a_systemd import PROGRAM, Systemd, a_systemd
-from cgroup_of_ours import a_cgroup, put_into
+from cgroup_of_ours import a_cgroup, lacking, put_into
 from hands import SLEEPS, Hands, a_permit, eventually, started
 
 from croupier.inject import freeze_unit, kill_unit, limit_unit, restart_unit, stop_unit
@@ -22,7 +22,7 @@ from croupier.testing import check_fault
 pytestmark = [
     pytest.mark.needs("systemd", "dbus-daemon"),
     pytest.mark.xdist_group("systemd"),
-    pytest.mark.skipif(os.geteuid() != 0, reason="a systemd with cgroups of the test's own needs root"),
+    pytest.mark.skipif(bool(lacking()), reason=lacking()),
 ]
 LONG = Ms(60_000)
 
@@ -195,7 +195,8 @@ def test_where_systemd_cannot_freeze_nothing_is_changed(manager, web):
 
 def test_another_systemds_unit_of_the_same_name_is_left_alone(manager, tmp_path):
     """Where the name is told by a cgroup that is not that unit's."""
-    with manager.service("twin") as unit, a_cgroup(f"/croupier-test-{os.getpid()}-other/{unit}") as places:
+    other = f"/croupier-test-{os.getpid()}-other"
+    with manager.service("twin") as unit, a_cgroup(other), a_cgroup(f"{other}/{unit}") as places:
         with started(*SLEEPS) as who:
             put_into(places, who)
             fault = StopUnit(for_ms=LONG, manager="user")
