@@ -147,16 +147,17 @@ def _listens(pid: int) -> Iterator[str]:
             held.add(str(Path(f"/proc/{pid}/fd/{file}").readlink()))
         except OSError:
             continue
-    if not any(one.startswith("socket:") for one in held):
-        # The tables hold every connection of the namespace, and are slow to read.
-        return
-    for table in ("tcp", "tcp6"):
+    held = {one for one in held if one.startswith("socket:")}
+    for part in _table(pid, "unix") if held else ():
+        if len(part) > 6 and (socket := f"socket:[{part[6]}]") in held:
+            held.discard(socket)
+            if len(part) > 7 and part[3] == _ACCEPTS:
+                yield f"unix {part[7]}"
+    # These tables hold every connection of the namespace, and are slow to read.
+    for table in ("tcp", "tcp6") if held else ():
         for part in _table(pid, table):
             if part[3] == _LISTENS and f"socket:[{part[9]}]" in held:
                 yield f"tcp {int(part[1].rpartition(':')[2], 16)}"
-    for part in _table(pid, "unix"):
-        if len(part) > 7 and part[3] == _ACCEPTS and f"socket:[{part[6]}]" in held:
-            yield f"unix {part[7]}"
 
 
 def _table(pid: int, name: str) -> list[list[str]]:
