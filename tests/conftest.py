@@ -45,6 +45,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    # The long ones first: at the end there is nobody left to share them with.
+    items.sort(key=lambda item: item.get_closest_marker("slow") is None)
     for item in items:
         for package in _needed(item):
             if package not in PACKAGES:

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from itertools import pairwise
 
 import pytest
 from hands import SLEEPS, a_permit, eventually, started
@@ -154,7 +155,8 @@ def test_a_leak_grows_at_its_rate_and_stops_at_its_ceiling():
             time.sleep(0.01)
         assert time.monotonic() - began > 0.6, "not faster than it says"
         assert seen[0] < 4 * MIB
-        assert seen == sorted(seen)
+        # The kernel counts by batches, so a reading may be a little less than the one before.
+        assert all(later > earlier - MIB for earlier, later in pairwise(seen))
         assert 6 * MIB <= memory.used(cell) < 9 * MIB
         assert INJECTOR.heal(act.records[0]).verified
 

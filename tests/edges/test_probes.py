@@ -524,9 +524,10 @@ def test_growth_counts_from_the_baseline(view: RealView, tmp_path: Path) -> None
 def test_a_text_is_found_across_the_parts_in_which_a_file_is_read(view: RealView, tmp_path: Path) -> None:
     part = 1 << 20
     (tmp_path / "big").write_bytes(b"x" * (part - 3) + b"needle" + b"\n" * part + b"last: 1")
-    assert ask(File(path="big", contains="needle"), view).held
-    assert ask(File(path="big", matches="^last: 1$"), view).held
-    assert ask(File(path="big", contains="needles"), view).held is False
+    patient = Ms(20_000)
+    assert ask(File(path="big", contains="needle", within_ms=patient), view).held
+    assert ask(File(path="big", matches="^last: 1$", within_ms=patient), view).held
+    assert ask(File(path="big", contains="needles", within_ms=patient), view).held is False
 
 
 def test_a_pipe_in_the_place_of_a_file_holds_nobody_up(view: RealView, tmp_path: Path) -> None:

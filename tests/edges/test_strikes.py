@@ -182,6 +182,7 @@ def play(several: Census, host: Slow, keeper: Keeps) -> None:
     nothing: Callable[..., None] = lambda *args, **options: None  # noqa: E731
     watch: Any = SimpleNamespace(
         roles={},
+        groups={},
         limits=Limits,
         wanted=frozenset,
         census_for=lambda target: several,

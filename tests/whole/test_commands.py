@@ -502,11 +502,11 @@ def test_the_schema_knows_the_experiments_of_the_examples(house: House, reposito
 
     schema = house.croupier("schema").json
     jsonschema.Draft202012Validator.check_schema(schema)
-    for file in sorted(
-        one for kind in ("notes", "queue", "redis") for one in (repository / "examples" / kind).glob("*.yaml")
-    ):
-        jsonschema.validate(json.loads(json.dumps(YAML(typ="safe").load(file.read_text()))), schema)
-        assert house.croupier("validate", file).code == 0
+    knows = jsonschema.Draft202012Validator(schema)
+    # Those of a plugin have words of its own.
+    for file in sorted({*(repository / "examples").glob("*/*.yaml")} - {*(repository / "examples/plugin").iterdir()}):
+        knows.validate(json.loads(json.dumps(YAML(typ="safe").load(file.read_text()))))
+    assert house.croupier("validate", file).code == 0
 
 
 def test_help_answers_without_loading_what_it_does_not_need(house: House) -> None:
