@@ -3,7 +3,7 @@
 #
 #     make demo     a round on the notes example, about half a minute
 #     make test     every check and every test; as root it installs the Debian packages that tests need
-#     make searches the search, tried on programs whose weak moments are known
+#     make searches long searches and rounds: known programs, and every example
 #     make check    what a machine can see without running anything: style, types, arrows between the layers
 #     make known    measure what known programs lose, and write the table of the documentation
 #     make undone   every fault with every misfortune at every step, and the table of what is undone: an hour
@@ -55,7 +55,7 @@ else
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) $(ARGS)
 endif
 
-# What the search says of programs whose weak moments are known: a minute or two that not every run needs.
+# What the search says of programs whose weak moments are known, and every example: minutes that not every run needs.
 searches: packages $(VENV)/.for-tests
 	$(COMPILED)
 	$(BIN)/python -m pytest $(SIDE_BY_SIDE) -m searches

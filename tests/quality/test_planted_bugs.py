@@ -18,7 +18,7 @@ import pytest
 from whole.house import House, Played, a_process, an_experiment
 
 APPS = Path(__file__).resolve().parent / "apps"
-SEEDS = range(1, int(os.environ.get("CROUPIER_SEEDS", "3")) + 1)
+SEEDS = range(1, int(os.environ.get("CROUPIER_SEEDS", "2")) + 1)
 pytestmark = pytest.mark.timeout(30 * len(SEEDS) + 60)
 
 

@@ -356,7 +356,7 @@ for key in Path(os.environ["CROUPIER_ACKED"]).read_text().split():
 """
 
 
-@pytest.mark.parametrize("how", ["stdin", "file"])
+@pytest.mark.parametrize("how", ["stdin", pytest.param("file", marks=pytest.mark.searches)])
 def test_a_workload_that_reads_its_operations_is_shrunk_to_those_that_fail(here, capsys, how):
     (here / "replayer.py").write_text(REPLAYER)
     (here / "whole.py").write_text(ALL_WHOLE)
