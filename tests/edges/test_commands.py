@@ -67,7 +67,8 @@ def test_a_time_out_ends_the_command_and_its_children(tmp_path: Path) -> None:
     note = tmp_path / "pids"
     began = time.monotonic()
     done = run_command(
-        ["sh", "-c", f"sleep 301 & echo $! > {note}; sleep 302 & echo $! >> {note}; wait"], within_ms=300
+        ["sh", "-c", f"sleep 301 & echo $! > {note}; sleep 302 & echo $! >> {note}; wait; sleep 303"],
+        within_ms=300,
     )
     assert done.timed_out
     assert done.signal == "KILL"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from typing import Any
@@ -184,7 +185,7 @@ def _filters(played: Played, process: str) -> int:
     return next(int(line.split()[-1]) for line in _log(played, process) if "Seccomp_filters" in line)
 
 
-def test_when_the_guardian_is_killed_a_held_call_is_never_done(house: House) -> None:
+def test_when_the_guardian_is_killed_a_held_call_is_done_as_a_whole_or_not_at_all(house: House) -> None:
     playing = house.begin(an_experiment(
         processes={"app": a_process(app("saver", "${state}"), ready=READY)},
         injections=[wrong("60s", do="freeze", call="rename")],
@@ -194,7 +195,10 @@ def test_when_the_guardian_is_killed_a_held_call_is_never_done(house: House) -> 
     before = (stored.run.state / "numbers.json").read_bytes()
     signals.send(stored.running.guardian, "KILL")
     stored.sees_everybody_gone()
-    assert (stored.run.state / "numbers.json").read_bytes() == before
+    # Croupier may see that the guardian is gone, and let go, a moment before the kernel ends who was started by it.
+    numbers = json.loads(before)
+    after = json.loads((stored.run.state / "numbers.json").read_bytes())
+    assert after in (numbers, [*numbers, len(numbers)])
     assert "Function not implemented" not in stored.log
 
 
