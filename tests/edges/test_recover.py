@@ -33,6 +33,8 @@ from croupier.supervise.running import (
 )
 from croupier.system import kernel, procs, signals
 
+# Rounds of the same name would be recovered by one another's tests.
+pytestmark = pytest.mark.xdist_group("recover")
 HERE = Path(__file__).parent
 NOBODY = Identity(pid=1, started=1, boot="another boot")
 
