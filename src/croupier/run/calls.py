@@ -235,6 +235,11 @@ class CallWatch:
         held = self._held.get(injection)
         return held.pid if held else None
 
+    @property
+    def is_watching(self) -> bool:
+        """Whether anybody's calls are watched."""
+        return bool(self._serving)
+
     def close(self) -> None:
         """Every call that is held goes on. Call it when nothing is disturbed any more, before the processes end."""
         self._over = True

@@ -478,6 +478,7 @@ class Round:
         self._strikes.halted = True
         left: list[str] = []
         steps: tuple[Callable[[], None], ...] = (
+            self._end_who_is_watched,
             self._strikes.heal_now,
             self._watch.close,
             self._calls.close,
@@ -492,6 +493,12 @@ class Round:
         self._wake_no_more()
         self._loop.close()
         return (*self._strikes.unhealed.values(), *left)
+
+    def _end_who_is_watched(self) -> None:
+        # Without a guardian its processes are being ended. A call that is let go before they are is done all the same:
+        # the kernel has told the process to go on, and only then looks at the signal.
+        if self._keeper.gone and self._calls.is_watching:
+            self._keeper.end_orphans()
 
     def _end_all(self) -> list[str]:
         self._processes.close()

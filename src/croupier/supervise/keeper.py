@@ -413,6 +413,11 @@ class Keeper:
         _subreapers.release()
         return left
 
+    @property
+    def gone(self) -> bool:
+        """Whether the guardian is known to be dead."""
+        return self._gone
+
     def end_orphans(self) -> list[Identity]:
         """With the guardian dead: end what it kept together, now fallen to us. Who is left after two seconds."""
         end = time.monotonic() + 2.0

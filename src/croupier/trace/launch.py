@@ -101,8 +101,6 @@ def control_number() -> int:
 def start(order: Order, mode: Literal["notify", "trace"], lines: bytes) -> Tree:
     """Start a workload under a filter, as a tree of its own. Raises ExperimentError for a program that is not there."""
     program = find(order.argv, order.env, order.cwd)
-    if order.cwd and not Path(order.cwd).is_dir():
-        raise ExperimentError(f"there is no directory {order.cwd!r} to run it in")
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     words = {
         "program": os.fsencode(program),

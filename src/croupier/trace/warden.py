@@ -159,7 +159,8 @@ def nanny(order: dict[str, Any], files: list[int], owner: int) -> NoReturn:
     reported = False
     while True:
         seen = _wait([line.fileno(), owner, alarm, *([mine.fileno()] if starting else [])], -1)
-        if starting and mine.fileno() in seen:
+        # Looked at anew: whoever ended in the middle of the look above had said before why.
+        while starting and mine.fileno() in _wait([mine.fileno()], 0):
             said, got, _, _ = socket.recv_fds(mine, 256, 4, socket.MSG_CMSG_CLOEXEC)
             if got:
                 listener = got[0]
