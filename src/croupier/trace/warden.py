@@ -159,7 +159,12 @@ def nanny(order: dict[str, Any], files: list[int], owner: int) -> NoReturn:
     reported = False
     while True:
         seen = _wait([line.fileno(), owner, alarm, *([mine.fileno()] if starting else [])], -1)
-        # Looked at anew: whoever ended in the middle of the look above had said before why.
+        status: int | None = None
+        alone = False
+        if alarm in seen:
+            _drain(alarm)
+            status, alone = _reap(child)
+        # After the reaping: whoever has ended by now had said before why, and that is told first.
         while starting and mine.fileno() in _wait([mine.fileno()], 0):
             said, got, _, _ = socket.recv_fds(mine, 256, 4, socket.MSG_CMSG_CLOEXEC)
             if got:
@@ -169,11 +174,11 @@ def nanny(order: dict[str, Any], files: list[int], owner: int) -> NoReturn:
             else:
                 starting = False
                 _tell(line, b"running")
-        if alarm in seen:
-            _drain(alarm)
-            reported, alone = _reap(child, line, reported)
-            if alone:
-                break
+        if status is not None:
+            reported = True
+            _tell(line, b"exited %d" % status)
+        if alone:
+            break
         if owner in seen:
             _end_everything(alarm)
             break
@@ -196,18 +201,18 @@ def nanny(order: dict[str, Any], files: list[int], owner: int) -> NoReturn:
     os._exit(0)
 
 
-def _reap(child: int, line: socket.socket, reported: bool) -> tuple[bool, bool]:
-    """Take in the ended. Returns whether the main process was among them by now, and whether nobody is left."""
+def _reap(child: int) -> tuple[int | None, bool]:
+    """Take in the ended. Returns how the main process ended, if it was among them, and whether nobody is left."""
+    status: int | None = None
     while True:
         try:
-            pid, status = os.waitpid(-1, os.WNOHANG)
+            pid, ended = os.waitpid(-1, os.WNOHANG)
         except ChildProcessError:
-            return reported, True
+            return status, True
         if pid == 0:
-            return reported, False
-        if pid == child and not reported:
-            reported = True
-            _tell(line, b"exited %d" % status)
+            return status, False
+        if pid == child:
+            status = ended
 
 
 def _end_everything(alarm: int, child: int = -1, line: socket.socket | None = None, reported: bool = True) -> None:
