@@ -217,6 +217,8 @@ def test_a_child_shares_the_clock_of_who_started_it_and_is_missed(folder):
     ) as one:
         child = identity(int(one.stdout.readline()))
         try:
+            # What it was started with can be read only a moment after it has begun.
+            assert eventually(lambda: shims.is_told(child, clocks.VARIABLE))
             outcome, act = spoilt(child, ahead_ms=HOUR)
             assert (outcome.result, act.records) == ("missed", ())
             assert f"process {one.pid}" in outcome.detail

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 
 import pytest
-from hands import SLEEPS, a_permit, started
+from hands import SLEEPS, a_permit, eventually, started
 
 from croupier.inject import corrupt, corrupt_cache, fill_disk
 from croupier.model.faults.disk import Corrupt, CorruptCache, FillDisk
 from croupier.model.units import Bytes, Ms
-from croupier.system import mounts
+from croupier.system import mounts, procs
 from croupier.testing import RecordingAct, check_fault
 
 LONG = Ms(60_000)
@@ -76,6 +77,22 @@ def test_a_volume_is_filled_up_to_the_reserve_and_emptied_again(volume, state, l
                 (volume / "more").write_bytes(b"x" * 4096)
         assert fill_disk.INJECTOR.heal(act.records[0]).verified
         assert [one.name for one in volume.iterdir() if one.name != "more"] == []
+
+
+@may_mount
+def test_who_ends_of_the_full_disk_at_once_was_hit(volume):
+    with started(*SLEEPS) as who:
+        fault = FillDisk(path=str(volume), for_ms=LONG)
+        permit = a_permit(fault, who)
+
+        def ends(moment, step):
+            if (moment, step.what) == ("before", "applied"):
+                os.kill(who.pid, signal.SIGKILL)
+                assert eventually(lambda: not procs.alive(who))
+
+        outcome = fill_disk.INJECTOR.inject(permit, fault, RecordingAct(permit, on_step=ends))
+    assert outcome.result == "landed", outcome
+    assert "it has ended since" in outcome.detail
 
 
 def test_the_disk_of_the_machine_is_never_filled(state):

@@ -67,7 +67,8 @@ CALLS = [
      [("mmap", "mmap", "f", 0, 10), ("madvise", "allocate", "f", None, 10)]),
     ("import mmap; m = mmap.mmap(fd, 10, flags=mmap.MAP_PRIVATE); m[0] = 65", []),
     ("import socket; socket.socket(socket.AF_UNIX).bind('s')", [("bind", "create", "s", None, None)]),
-    ("import socket; socket.socket(socket.AF_UNIX).bind('\\0hidden')", [("bind", "other", "", None, None)]),
+    # A name that no other test, at the same time, has.
+    ("import os, socket; socket.socket(socket.AF_UNIX).bind(f'\\0{os.getpid()}')", [("bind", "other", "", None, None)]),
 ]  # fmt: skip
 
 PREPARE = (

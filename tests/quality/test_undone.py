@@ -19,6 +19,8 @@ from undone_fixtures import FIXTURES  # noqa: E402
 PATIENCE = 5.0
 """What is measured for the documentation is held to its time; here it is only held to be undone."""
 
+TURNS = 4
+
 
 @pytest.fixture(scope="module")
 def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[undone.Starter]:
@@ -43,8 +45,12 @@ def test_a_fault_is_undone_whoever_dies_in_the_middle_of_it(starter: undone.Star
     # One in the middle of applying it, and the last.
     some = [*undone.spread([one for one in names if not one.startswith("heal")][1:], 3)[1:2], *names[-1:]]
     for boundary, misfortune in ((some[0], "SIGKILL croupier"), (some[-1], "SIGKILL both")):
-        result = undone.tried(starter, kind, fixture, boundary, misfortune, patience=PATIENCE)
-        assert result.clean or not result.reached, str(result)
+        # A round may pass its boundary by, as rounds differ: that proves nothing, and is tried again.
+        for _ in range(TURNS):
+            result = undone.tried(starter, kind, fixture, boundary, misfortune, patience=PATIENCE)
+            if result.reached:
+                break
+        assert result.clean, str(result)
 
 
 def test_what_is_left_behind_is_seen(starter: undone.Starter) -> None:

@@ -320,9 +320,10 @@ def test_a_disk_that_fills_up_while_somebody_is_suspended_ends_the_round_and_hea
 def test_a_journal_reads_wherever_it_was_cut(house: House) -> None:
     played = house.play(
         an_experiment(
-            processes={"app": a_process(app("family"))},
+            # Killed while it forks away, it would be waited for with a child more than it keeps.
+            processes={"app": a_process(app("family"), ready={"log": {"process": "app", "match": "ready"}})},
             workload={"command": ["sh", "-c", "echo ack 1; exec sleep 300"]},
-            injections=[a_kill("50ms"), a_suspension("200ms", lasts="50ms")],
+            injections=[a_kill("50ms"), a_suspension("500ms", lasts="50ms")],
         )
     )
     assert played.code == 0, played.done
@@ -399,8 +400,8 @@ def test_a_clock_that_jumps_moves_nothing(house: House) -> None:
     assert moments == sorted(moments)
     zero = next(one.at_us for one in played.events(j.PhaseEntered) if one.phase == "round")
     for due, planned_ms in zip(played.events(j.Due), (200, 600, 1100), strict=True):
-        # Moments are whole milliseconds.
-        assert -2_000 <= due.at_us - zero - planned_ms * 1_000 < 500_000
+        # The round's time counts from a moment before the event of its beginning is written.
+        assert -100_000 <= due.at_us - zero - planned_ms * 1_000 < 500_000
     healed = played.events(j.Healed)[0].at_us - played.events(j.Concluded)[1].at_us
     assert 150_000 < healed < 1_200_000
 

@@ -75,18 +75,20 @@ def _fill(target: Seen, fault: FillDisk, act: Act) -> Outcome:
             deadline_us=now_us() + int(fault.for_ms) * 1_000,
         )
     )  # fmt: skip
+    if not procs.alive(target.identity):
+        return Outcome(result="missed", detail=f"{target}: it ended by itself as its disk was about to be filled")
     leave = int(fault.leave_bytes)
     try:
         _write(file, folder, leave)
     except OSError as problem:
         return Outcome(result="unsure", detail=f"{target}: {folder} could not be filled: {problem.strerror}")
     act.applied(key)
-    if not procs.alive(target.identity):
-        return Outcome(result="missed", detail=f"{target}: it ended by itself as its disk was filled")
     free = _free(folder)
     if free > leave + os.statvfs(folder).f_bsize:
         return Outcome(result="unsure", detail=f"{target}: {free} bytes are free on {folder}, not {leave}")
-    return Outcome(result="landed", detail=f"{target}: {free} bytes are free on {folder}")
+    # Who writes all the time may have met the full disk, and ended of it, before we look.
+    ended = "" if procs.alive(target.identity) else "; it has ended since"
+    return Outcome(result="landed", detail=f"{target}: {free} bytes are free on {folder}{ended}")
 
 
 def _write(file: Path, folder: str, leave: int) -> None:
