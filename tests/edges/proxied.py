@@ -111,7 +111,8 @@ def a_proxy(to: str, *, run: str = "", name: str = "db", path: Path | None = Non
     run = run or f"run-of-{os.getpid()}-{a_free_port()}"
     where = relay.control({relay.RUN: run}, name)
     port = 0 if path else a_free_port()
-    listen = f"unix:{path}" if path else f"127.0.0.1:{port}"
+    kind = "pipe" if to.startswith("pipe:") else "unix"
+    listen = f"{kind}:{path}" if path else f"127.0.0.1:{port}"
     process = subprocess.Popen([sys.executable, "-m", "croupier.relay", where, listen, to])
     try:
         assert eventually(lambda: relay.ask(where, within_s=20), 20), "the proxy did not start"

@@ -51,7 +51,26 @@ def test_what_makes_no_sense_is_refused_with_its_line(fault: dict[str, Any], of:
     assert "experiment.yaml:" in str(raised.value)
 
 
-@pytest.mark.parametrize("to", ["nowhere", "127.0.0.1:99999", "unix:relative", ":"])
+@pytest.mark.parametrize(
+    ("fault", "of", "said"),
+    [
+        ({"latency": "1s", "direction": "down"}, "network", "nothing comes back through a pipe"),
+        ({"direction": "down"}, "mutate", "nothing comes back through a pipe"),
+        ({"duplicate": True}, "network", "a pipe cannot be connected to twice"),
+        ({"most": "1s"}, "delay_queries", "a pipe has no queries"),
+    ],
+)
+def test_what_a_pipe_cannot_do_is_refused(fault: dict[str, Any], of: str, said: str) -> None:
+    with pytest.raises(ExperimentError, match=said):
+        loaded(fault, of=of, proxies={"front": {"to": "pipe:/run/real"}})
+
+
+def test_a_pipe_does_not_lead_to_a_socket() -> None:
+    with pytest.raises(ExperimentError, match="from a pipe to a pipe"):
+        loaded({"latency": "1s"}, proxies={"front": {"to": "pipe:/run/real", "listen": "${port.front}"}})
+
+
+@pytest.mark.parametrize("to", ["nowhere", "127.0.0.1:99999", "unix:relative", "pipe:relative", ":"])
 def test_an_address_that_is_none_is_refused(to: str) -> None:
     with pytest.raises(ExperimentError, match="expected"):
         loaded({"latency": "1s"}, proxies={"front": {"to": to}})
@@ -64,6 +83,7 @@ def test_a_proxy_stands_for_where_it_listens(tmp_path) -> None:
             "front": {"to": "${port.real}"},
             "chosen": {"to": "${port.real}", "listen": "${port.chosen}"},
             "path": {"to": "unix:/run/real"},
+            "pipe": {"to": "pipe:/run/feed"},
         },
     )
     bindings = pick_bindings(experiment, RunDir(tmp_path), 1)
@@ -72,6 +92,7 @@ def test_a_proxy_stands_for_where_it_listens(tmp_path) -> None:
         "proxy.front": f"127.0.0.1:{port}",
         "proxy.chosen": f"127.0.0.1:{bindings.ports['chosen']}",
         "proxy.path": str(tmp_path / "proxies" / "path"),
+        "proxy.pipe": str(tmp_path / "proxies" / "pipe"),
     }
     assert len(set(bindings.ports.values())) == 3
     assert bind(experiment.processes["app"].command, bindings.lookup)[2] == f"127.0.0.1:{port}"

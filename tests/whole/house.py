@@ -41,9 +41,9 @@ def app(name: str, *arguments: str) -> list[str]:
     return [sys.executable, "-S", str(APPS / f"{name}.py"), *arguments]
 
 
-def python(program: str) -> list[str]:
+def python(program: str, *arguments: str) -> list[str]:
     """The command that runs a few lines of Python."""
-    return [sys.executable, "-S", "-c", program]
+    return [sys.executable, "-S", "-c", program, *arguments]
 
 
 def an_experiment(**parts: Any) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from croupier.model.target import Identity
 from croupier.supervise.running import read_steps
 from croupier.system import procs, signals
 
-from .house import House, a_process, an_experiment, app, eventually
+from .house import House, a_process, an_experiment, app, eventually, python
 
 
 def served(*injections: dict[str, Any], count: int = 40, **more: Any) -> dict[str, Any]:
@@ -92,6 +92,51 @@ def test_a_server_is_killed_in_the_middle_of_a_changed_message_and_comes_back(ho
     (concluded,) = played.events(j.Concluded)
     assert (concluded.result, "killed in the middle" in concluded.detail) == ("landed", True)
     assert [one.injection for one in played.events(j.ProcessExited) if one.cause == "injected"] == [1]
+
+
+READS = """
+import sys
+while True:
+    with open(sys.argv[1], "rb") as file, open(sys.argv[2], "a") as seen:
+        while line := file.readline():
+            print("whole" if line == b"a line like the others\\n" else "changed", file=seen, flush=True)
+"""
+WRITES = """
+import signal, sys, time
+signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+while True:
+    try:
+        with open(sys.argv[1], "wb", buffering=0) as file:
+            while True:
+                file.write(b"a line like the others\\n")
+                time.sleep(0.01)
+    except BrokenPipeError:
+        continue
+"""
+
+
+def test_a_pipe_is_hurt_and_its_reader_killed_in_the_middle_of_a_changed_message(house: House) -> None:
+    mutate = {"proxy": "feed", "how": "flip", "for": "300ms"}
+    played = house.play(
+        an_experiment(
+            processes={"reader": a_process(python(READS, "${state}/feed", "${state}/seen"))},
+            proxies={"feed": {"to": "pipe:${state}/feed"}},
+            workload={"command": python(WRITES, "${proxy.feed}")},
+            injections=[
+                {"at": "500ms", "mutate": {**mutate, "most": 3}, "target": {"process": "reader"}},
+                {"at": "1500ms", "mutate": {**mutate, "kill": True}, "target": {"process": "reader"}},
+            ],
+            invariants=[{"process": {"of": "reader", "at_least": 1}}, {"recovery": {"of": "reader", "every": "< 5s"}}],
+            settle="1s",
+        )
+    )
+    assert played.code == 0, played.done.said
+    assert played.results() == ["landed", "landed"]
+    assert "killed in the middle of a changed message" in played.events(j.Concluded)[1].detail
+    seen = (played.stored.run.state / "seen").read_text().split()
+    assert seen.count("changed") in (3, 4), "the half that was read is no line, and not the reader's any more"
+    assert seen[0] == seen[-1] == "whole"
+    assert not (played.stored.run.state / "feed").exists()
 
 
 @pytest.mark.parametrize("who", [("croupier",), ("guardian",), ("guardian", "croupier")])

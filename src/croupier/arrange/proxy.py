@@ -10,13 +10,14 @@ import os
 import stat
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 
 from ..model.arrangement import Proxy
 from ..model.errors import TargetError
-from ..model.link import address
+from ..model.link import PIPE, address
 from ..model.target import Identity
 from ..model.undo import Healing, UndoRecord
 from ..system import procs, relay
@@ -53,38 +54,47 @@ class ProxyArranger:
         """Start it, and see that it answers."""
         try:
             # `value` has the port that was picked, where none was asked for.
-            listen, to = address(value), address(spec.to)
+            to = address(spec.to)
+            listen = address(f"{PIPE}{value}" if to.pipe else value)
         except ValueError as problem:
             raise OSError(None, str(problem)) from problem
-        if len(os.fsencode(listen.path)) > _LONGEST_PATH:
+        if len(os.fsencode(listen.path)) > _LONGEST_PATH and not listen.pipe:
             raise OSError(None, f"the path {listen.path} is too long for a socket: write `listen: unix:/short/path`")
         if listen.path:
             Path(listen.path).parent.mkdir(parents=True, exist_ok=True)
         if listen.path and Path(listen.path).exists():
             raise OSError(None, f"{listen.path} is there already, and not ours")
+        made = [listen.path] if listen.path else []
+        if to.pipe and not _is(stat.S_ISFIFO, to.path):
+            if Path(to.path).exists():
+                raise OSError(None, f"{to.path} is there already, and no named pipe")
+            made.append(to.path)
         where = relay.control(hands.env, name)
         record = UndoRecord(
             key=f"{self.kind}.{name}",
             fault=self.kind,
             who=hands.keeper,
-            data={"control": where, "path": listen.path, "process": []},
+            data={"control": where, "paths": made, "process": []},
             deadline_us=hands.deadline_us,
         )
         hands.intend(record)
+        if to.pipe:
+            for path in made:
+                os.mkfifo(path, 0o600)
         who = hands.start(f"proxy-{name}", [sys.executable, "-m", "croupier.relay", where, str(listen), str(to)])
         hands.intend(msgspec.structs.replace(record, data={**record.data, "process": [written(who)]}))
         _wait_for(where, who)
         hands.applied(record.key)
 
     def heal(self, record: UndoRecord) -> Healing:
-        """End it, and remove the path that it listened on."""
+        """End it, and remove the paths that were made for it."""
         left = [one for one in named(record, record.data["process"]) if procs.alive(one)]
         note = "" if left else "the proxy is gone"
         if still := ended(left):
             return Healing(verified=False, note=f"the proxy ({still[0]}) is still alive")
-        path = str(record.data["path"])
-        if path and _is_socket(path):
-            Path(path).unlink(missing_ok=True)
+        for path in record.data["paths"]:
+            if _is(stat.S_ISSOCK, path) or _is(stat.S_ISFIFO, path):
+                Path(path).unlink(missing_ok=True)
         return Healing(verified=True, note=note)
 
 
@@ -105,9 +115,9 @@ def _answers(where: str) -> bool:
         return False
 
 
-def _is_socket(path: str) -> bool:
+def _is(kind: Callable[[int], bool], path: str) -> bool:
     try:
-        return stat.S_ISSOCK(Path(path).lstat().st_mode)
+        return kind(Path(path).lstat().st_mode)
     except OSError:
         return False
 

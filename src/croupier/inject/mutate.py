@@ -17,7 +17,7 @@ class MutateInjector:
 
     kind = "mutate"
     spec: type[Fault] = Mutate
-    summary = "Change messages on a proxied connection, alone or with a kill in the middle of one."
+    summary = "Change messages on a proxied connection or pipe, alone or with a kill in the middle of one."
     needs = "Linux; a proxy under `proxies` that the connection goes through."
     heals = "The rule is lifted, and seen to be; what was changed stays changed. A process that was killed stays so."
     example = "mutate: {proxy: db, how: [flip, cut], every: 10, for: 3s}"

@@ -36,6 +36,7 @@ from ..model.experiment import (
 from ..model.fault import Kill, Request
 from ..model.faults.network import DelayQueries, Network, OnProxy
 from ..model.faults.packets import InNetwork, Packets
+from ..model.link import PIPE
 from ..model.probe import (
     Acks,
     Command,
@@ -53,7 +54,7 @@ from ..model.probe import (
 from ..model.target import Cmdline, Selector
 from ..model.units import Ms
 from .document import Node
-from .links import Wrong, wrong_with_delay, wrong_with_network, wrong_with_packets, wrong_with_proxy
+from .links import Wrong, wrong_on_pipe, wrong_with_delay, wrong_with_network, wrong_with_packets, wrong_with_proxy
 from .problems import Path, did_you_mean
 from .reading import ABORT_KEYS, BAD, Mention, Reading, fields_of
 
@@ -446,6 +447,7 @@ def _check_mentions(reading: Reading, root: Node) -> None:
     """Every process that is named somewhere is there, and is of the kind that is needed."""
     started, attached = _names(root, "processes"), _names(root, "attach")
     both = {**started, **attached}
+    pipes = {it.path[-1] for it in reading.mentions if isinstance(it.value, Proxy) and it.value.to.startswith(PIPE)}
     for found in reading.mentions:
         one = found.value
         match one:
@@ -470,6 +472,8 @@ def _check_mentions(reading: Reading, root: Node) -> None:
                     _check_name(reading, found, name, "from", {**started, **dict.fromkeys(RESERVED, root)})
             case OnProxy(proxy=name):
                 _check_name(reading, found, name, "proxy", _names(root, "proxies"), what="proxy")
+                if name in pipes:
+                    _check_by(wrong_on_pipe)(reading, found)
             case Log(process="workload") | LogTrigger(process="workload") if root.child("workload") is not None:
                 pass
             case Log(process=name) | LogTrigger(process=name):

@@ -7,9 +7,9 @@ from typing import NamedTuple
 
 from ..model.arrangement import Proxy
 from ..model.experiment import references
-from ..model.faults.network import DelayQueries, Network
+from ..model.faults.network import DelayQueries, Mutate, Network, OnProxy
 from ..model.faults.packets import Packets
-from ..model.link import address
+from ..model.link import PIPE, address
 
 
 class Wrong(NamedTuple):
@@ -27,9 +27,21 @@ def wrong_with_proxy(one: Proxy) -> Iterator[Wrong]:
             try:
                 address(text)
             except ValueError as problem:
-                yield Wrong(str(problem), key, 'write "127.0.0.1:${port.NAME}", a port, or unix:/path')
+                yield Wrong(str(problem), key, 'write "127.0.0.1:${port.NAME}", a port, unix:/path or pipe:/path')
+    if one.listen and one.listen.startswith(PIPE) != one.to.startswith(PIPE):
+        yield Wrong("bytes go from a socket to a socket, or from a pipe to a pipe", "listen", "leave listen out")
     if one.listen == one.to:
         yield Wrong("a proxy that listens where it carries to carries in a circle", "listen", "leave listen out")
+
+
+def wrong_on_pipe(one: OnProxy) -> Iterator[Wrong]:
+    """What a pipe has not: a way back, and a second connection."""
+    if isinstance(one, DelayQueries):
+        yield Wrong("a pipe has no queries: nothing comes back through it", "proxy", "give it latency, by `network`")
+    elif isinstance(one, (Network, Mutate)) and one.direction == "down":
+        yield Wrong("nothing comes back through a pipe", "direction", "leave direction out")
+    if isinstance(one, Network) and one.duplicate:
+        yield Wrong("a pipe cannot be connected to twice", "duplicate", "leave duplicate out")
 
 
 def wrong_with_network(one: Network) -> Iterator[Wrong]:

@@ -11,6 +11,7 @@ from typing import Annotated, ClassVar
 
 import msgspec
 
+from .link import AT_PATHS
 from .noun import Noun
 from .units import Bytes
 
@@ -37,21 +38,22 @@ class Volume(Arrangement, Noun, frozen=True, kw_only=True):
 class Proxy(Arrangement, Noun, frozen=True, kw_only=True):
     """A process of croupier's that carries bytes between processes, so that a connection can be hurt by itself.
 
-    `${proxy.NAME}` is where it listens: give it to whoever connects, instead of the real address.
+    `${proxy.NAME}` is where it listens: give it to whoever connects, or writes, instead of the real address.
     """
 
     kind: ClassVar[str] = "proxy"
     section: ClassVar[str] = "proxies"
 
     to: Annotated[str, msgspec.Meta(min_length=1)]
-    """The real address: `host:port`, a port of the loopback, or `unix:/path`."""
+    """The real address: `host:port`, a port of the loopback, or `unix:/path`; or `pipe:/path`, the named pipe that
+    somebody reads, which is made where it is not there."""
     listen: str = ""
     """Where it listens, written like `to`; by default a free port of the loopback, or a path of the run where `to` is
     one."""
 
     def listening(self, name: str) -> Proxy:
         """The same with `listen` filled in, where that takes a port."""
-        if self.listen or self.to.startswith(("unix:", "/")):
+        if self.listen or self.to.startswith(AT_PATHS):
             return self
         return msgspec.structs.replace(self, listen=f"127.0.0.1:${{port.proxy-{name}}}")
 

@@ -20,15 +20,23 @@ Mutation = Literal["flip", "splice", "repeat", "cut", "length"]
 MUTATIONS: tuple[Mutation, ...] = ("flip", "splice", "repeat", "cut", "length")
 
 
+PIPE = "pipe:"
+AT_PATHS = ("unix:", "/", PIPE)
+"""How addresses begin that are paths."""
+
+
 class Address(Noun, frozen=True, kw_only=True):
-    """Where a socket listens: a TCP port of a host, or a path."""
+    """Where a socket listens, a TCP port of a host or a path; or the path of a named pipe."""
 
     host: str = ""
     port: int = 0
     path: str = ""
+    pipe: bool = False
+    """The path is a named pipe's."""
 
     def __str__(self) -> str:
-        return f"unix:{self.path}" if self.path else f"{self.host}:{self.port}"
+        kind = "pipe" if self.pipe else "unix"
+        return f"{kind}:{self.path}" if self.path else f"{self.host}:{self.port}"
 
     @property
     def plain(self) -> str:
@@ -37,16 +45,17 @@ class Address(Noun, frozen=True, kw_only=True):
 
 
 def address(text: str) -> Address:
-    """Read `host:port`, `port` of the loopback, `[::1]:port`, `unix:/path` or `/path`. Raises ValueError."""
+    """Read `host:port`, `port` of the loopback, `[::1]:port`, `unix:/path`, `/path`, `pipe:/path`. Or ValueError."""
     plain = text.strip()
-    if plain.startswith(("unix:", "/")):
-        path = plain.removeprefix("unix:")
+    if plain.startswith(AT_PATHS):
+        pipe = plain.startswith(PIPE)
+        path = plain.removeprefix(PIPE if pipe else "unix:")
         if not path.startswith("/") or "\0" in path:
             raise ValueError(f"expected a path that begins with /, got {text!r}")
-        return Address(path=path)
+        return Address(path=path, pipe=pipe)
     host, _, port = plain.rpartition(":")
     if not (port.isascii() and port.isdigit() and 1 <= int(port) <= 65_535):
-        raise ValueError(f"expected host:port, a port, or unix:/path, got {text!r}")
+        raise ValueError(f"expected host:port, a port, unix:/path or pipe:/path, got {text!r}")
     return Address(host=host.removeprefix("[").removesuffix("]") or "127.0.0.1", port=int(port))
 
 

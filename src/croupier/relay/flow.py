@@ -8,7 +8,7 @@ import socket
 import struct
 from collections import deque
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from ..system.clock import now_us
 from .force import Chunk, Force, Hold, Queued, Stop
@@ -28,12 +28,29 @@ _IN, _OUT = select.EPOLLIN, select.EPOLLOUT
 _BROKEN = select.EPOLLERR | select.EPOLLHUP
 
 
+class End(Protocol):
+    """What a flow needs of a socket, or of one end of a pipe."""
+
+    def fileno(self) -> int:
+        """Its number."""
+
+    def recv_into(self, buffer: memoryview, /) -> int:
+        """Read what there is; 0 at the end."""
+
+    def send(self, data: memoryview | bytes, /) -> int:
+        """Write as much as goes in."""
+
+    def shutdown(self, how: int, /) -> None:
+        """Tell that no more is sent."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
 class Flow:
     """One direction of a connection."""
 
-    def __init__(
-        self, link: Link, direction: Literal["up", "down"], source: socket.socket, sink: socket.socket
-    ) -> None:
+    def __init__(self, link: Link, direction: Literal["up", "down"], source: End, sink: End) -> None:
         self.link = link
         self.direction = direction
         self.source = source
@@ -262,7 +279,7 @@ class Twin:
 class Link:
     """One connection: from whoever connected to the proxy, on to the real address."""
 
-    def __init__(self, relay: Relay, number: int, client: socket.socket, server: socket.socket) -> None:
+    def __init__(self, relay: Relay, number: int, client: End, server: End) -> None:
         self.relay = relay
         self.number = number
         self.client = client
@@ -276,7 +293,7 @@ class Link:
         self.connected = False
         self.closed = False
         self.flows = (Flow(self, "up", client, server), Flow(self, "down", server, client))
-        self._deaf: set[socket.socket] = set()
+        self._deaf: set[End] = set()
 
     def listen(self) -> None:
         """Say what is waited for on each side."""
@@ -292,7 +309,7 @@ class Link:
             if sock not in self._deaf:
                 self.relay.watch(sock, wanted, self._on(sock))
 
-    def _on(self, sock: socket.socket) -> Callable[[int], None]:
+    def _on(self, sock: End) -> Callable[[int], None]:
         return self._client_happened if sock is self.client else self._server_happened
 
     def _client_happened(self, events: int) -> None:
@@ -304,7 +321,7 @@ class Link:
             return
         self._happened(self.server, events)
 
-    def _happened(self, sock: socket.socket, events: int) -> None:
+    def _happened(self, sock: End, events: int) -> None:
         up, down = self.flows
         reads, writes = (up, down) if sock is self.client else (down, up)
         if events & _OUT:
@@ -320,6 +337,7 @@ class Link:
             self.relay.unwatch(sock)
 
     def _came_about(self) -> None:
+        assert isinstance(self.server, socket.socket), "a pipe is there, or it is not"
         if self.server.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR):
             self.close(reset=True)
             return
@@ -348,7 +366,7 @@ class Link:
             self.twin.close()
         for sock in (self.client, self.server):
             self.relay.unwatch(sock)
-            if reset and sock.family != socket.AF_UNIX:
+            if reset and isinstance(sock, socket.socket) and sock.family != socket.AF_UNIX:
                 # Closed without lingering, TCP sends RST (tcp(7), SO_LINGER in socket(7)).
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             sock.close()

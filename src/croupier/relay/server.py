@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import heapq
 import itertools
@@ -17,14 +16,13 @@ import msgspec
 from ..model.link import Address, Asked, RelayState, RuleState
 from ..system import sockets
 from ..system.clock import now_us
-from .flow import Link, Twin
+from .door import SocketDoor
+from .flow import End, Link
 from .force import Force
+from .pipe import PipeDoor
 
 _PIPE_BYTES = 1 << 20
 _LOOK_US = 60
-_PAUSE_US = 100_000
-_RETRY_US = 5_000
-_RETRIES = 1_000
 _LONGEST_ASKED = 1 << 16
 
 
@@ -33,7 +31,6 @@ class Relay:
 
     def __init__(self, control: str, listen: Address, to: Address) -> None:
         """Listen at once. Raises OSError."""
-        self._to = to
         self._epoll = select.epoll()
         self._watched: dict[int, tuple[int, Callable[[int], None]]] = {}
         self._timers: list[tuple[int, int, Callable[[], None]]] = []
@@ -48,23 +45,22 @@ class Relay:
             fcntl.fcntl(self.pipe[1], fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
         self.expects_answer = False
         """Something small was passed on just now."""
-        self._door = _listening(listen)
-        self._port = 0 if listen.path else int(self._door.getsockname()[1])
         self._control = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self._control.bind(f"\0{control}")
         self._control.listen(64)
         self._control.setblocking(False)
         self.watch(self._control, select.EPOLLIN, self._asked)
-        self.watch(self._door, select.EPOLLIN, self._knocked)
+        self._door = PipeDoor(self, listen, to) if to.pipe else SocketDoor(self, listen, to)
 
     # The loop.
 
     def serve(self) -> None:
         """Carry for ever."""
         while True:
-            for file, events in self._happenings():
-                watched = self._watched.get(file)
-                if watched is not None:
+            for watched, file, events in [(self._watched.get(file), file, it) for file, it in self._happenings()]:
+                # What happened before may have closed this one, and its number may be another's by now; whatever else
+                # has changed is told again.
+                if watched is not None and watched is self._watched.get(file):
                     watched[1](events)
             while self._timers and self._timers[0][0] <= now_us():
                 heapq.heappop(self._timers)[2]()
@@ -87,83 +83,49 @@ class Relay:
         """Call this at that time, on the monotonic clock."""
         heapq.heappush(self._timers, (due_us, next(self._order), call))
 
-    def watch(self, sock: socket.socket, events: int, call: Callable[[int], None]) -> None:
+    def watch(self, sock: End, events: int, call: Callable[[int], None]) -> None:
         """Call this when any of these happens to the socket, or it breaks."""
         file = sock.fileno()
         before = self._watched.get(file)
+        if before == (events, call):
+            return
         if before is None:
             self._epoll.register(file, events)
         elif before[0] != events:
             self._epoll.modify(file, events)
         self._watched[file] = events, call
 
-    def unwatch(self, sock: socket.socket) -> None:
+    def unwatch(self, sock: End) -> None:
         """Hear nothing of the socket any more."""
         if self._watched.pop(sock.fileno(), None) is not None:
             self._epoll.unregister(sock.fileno())
 
     # Connections.
 
-    def _knocked(self, events: int) -> None:
-        try:
-            client, _ = self._door.accept()
-        except BlockingIOError:
-            return
-        except OSError as problem:
-            if problem.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
-                # They stay in the queue of the kernel until there is room.
-                self.unwatch(self._door)
-                self.at(now_us() + _PAUSE_US, lambda: self.watch(self._door, select.EPOLLIN, self._knocked))
-            return
-        try:
-            server = _socket(self._to)
-        except OSError:
-            client.close()
-            return
-        client.setblocking(False)
-        _promptly(client)
+    def carry(self, client: End, server: End) -> Link:
+        """A connection that somebody has made; it is watched from `begin` on."""
         link = Link(self, next(self._numbers), client, server)
         self._links.add(link)
         self._carried += 1
-        self._connect(link, _RETRIES)
+        return link
 
-    def _connect(self, link: Link, left: int) -> None:
-        if link.closed:
-            return
-        failed = _connect(link.server, self._to)
-        if failed == errno.EAGAIN and left:
-            # The queue of a Unix socket is full: whoever takes from it is busy.
-            self.at(now_us() + _RETRY_US, lambda: self._connect(link, left - 1))
-            return
-        if failed not in (0, errno.EINPROGRESS):
-            link.close(reset=True)
-            return
-        link.connected = not failed
+    def begin(self, link: Link) -> None:
+        """It is made on both sides: the rules that mean it count from here."""
         for force in self._forces.values():
             if self._is_meant(force, link):
                 self._bring(link, force)
-                if force.rule.duplicate:
-                    self._double(link, force)
+                # Another rule may have doubled it.
+                if force.rule.duplicate and not link.twin and (twin := self._door.double()):
+                    link.twin = twin
+                    force.hits += 1
         link.listen()
-
-    def _double(self, link: Link, force: Force) -> None:
-        if link.twin:
-            return  # Another rule has doubled it.
-        try:
-            second = _socket(self._to)
-        except OSError:
-            return
-        if _connect(second, self._to) not in (0, errno.EINPROGRESS):
-            second.close()
-            return
-        link.twin = Twin(self, second)
-        force.hits += 1
 
     def ended(self, link: Link) -> None:
         """A connection has ended."""
         self._links.discard(link)
         for force in self._forces.values():
             force.forget(link)
+        self._door.ended(link)
 
     # Rules.
 
@@ -172,24 +134,7 @@ class Relay:
         force.begin(link, self.at)
 
     def _is_meant(self, force: Force, link: Link) -> bool:
-        return force.rule.takes(link.number) and (force.rule.everybody or self._is_held(force, link))
-
-    def _is_held(self, force: Force, link: Link) -> bool:
-        """Whether the rule's processes made this connection, or take it."""
-        pids = sockets.members(force.rule.tops)
-        if not pids:
-            return False
-        if _unix_peer(link.client) in pids or _unix_peer(link.server) in pids:
-            return True
-        held = sockets.inodes(pids)
-        connected, listening = sockets.tcp_inodes()
-        try:
-            port = link.client.getpeername()[1] if self._port else 0
-        except OSError:
-            return False  # It is ending: there is no peer any more.
-        if port and connected.get((port, self._port)) in held:
-            return True
-        return not self._to.path and bool(listening.get(self._to.port, set()) & held)
+        return force.rule.takes(link.number) and (force.rule.everybody or self._door.is_held(force.rule, link))
 
     def _add(self, force: Force) -> None:
         rule = force.rule
@@ -265,43 +210,3 @@ class Relay:
             line.sendall(msgspec.json.encode(state) + b"\n")
         except OSError:
             return  # Whoever asked has gone.
-
-
-def _listening(where: Address) -> socket.socket:
-    door = _socket(where)
-    if not where.path:
-        door.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    door.bind(where.path or (where.host, where.port))
-    door.listen(socket.SOMAXCONN)
-    return door
-
-
-def _socket(where: Address) -> socket.socket:
-    family = socket.AF_UNIX if where.path else socket.AF_INET6 if ":" in where.host else socket.AF_INET
-    one = socket.socket(family, socket.SOCK_STREAM)
-    one.setblocking(False)
-    _promptly(one)
-    return one
-
-
-def _promptly(one: socket.socket) -> None:
-    if one.family != socket.AF_UNIX:
-        # A proxy that waited for more to send would be a fault by itself.
-        one.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def _connect(one: socket.socket, where: Address) -> int:
-    try:
-        return one.connect_ex(where.path or (where.host, where.port))
-    except OSError as problem:
-        # A name that cannot be resolved.
-        return problem.errno or errno.EHOSTUNREACH
-
-
-def _unix_peer(one: socket.socket) -> int:
-    if one.family != socket.AF_UNIX:
-        return 0
-    try:
-        return sockets.peer(one)[0]
-    except OSError:
-        return 0

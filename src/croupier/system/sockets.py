@@ -1,4 +1,4 @@
-"""Whose socket is it: which process made, or takes, a connection of this machine.
+"""Whose socket, or named pipe, is it: which process made, or takes, a connection of this machine.
 
 Inodes of sockets are in /proc/PID/fd, and the ports that belong to them in /proc/net/tcp (proc(5)). For a Unix socket
 the kernel itself says who is at the other end (unix(7), SO_PEERCRED).
@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 from . import procs
@@ -44,6 +45,29 @@ def inodes(pids: Iterable[int]) -> set[str]:
             if link.startswith("socket:["):
                 found.add(link[8:-1])
     return found
+
+
+def have_open(pids: Iterable[int], paths: Iterable[str]) -> bool:
+    """Whether one of these has one of these files open."""
+    wanted = set()
+    for path in paths:
+        with suppress(OSError):
+            wanted.add(_same(path))
+    for pid in pids:
+        try:
+            files = os.listdir(f"/proc/{pid}/fd")  # noqa: PTH208 - names only, and fast
+        except OSError:
+            continue
+        for file in files:
+            with suppress(OSError):
+                if _same(f"/proc/{pid}/fd/{file}") in wanted:
+                    return True
+    return False
+
+
+def _same(path: str) -> tuple[int, int]:
+    seen = os.stat(path)  # noqa: PTH116 - thousands of times
+    return seen.st_dev, seen.st_ino
 
 
 def tcp_inodes() -> tuple[dict[tuple[int, int], str], dict[int, set[str]]]:

@@ -136,7 +136,7 @@ class DelayQueries(OnProxy, Noun, tag="delay_queries", tag_field="fault", frozen
 
 
 class Mutate(OnProxy, Noun, tag="mutate", tag_field="fault", frozen=True, kw_only=True):
-    """Change messages on a proxied connection, as a seed draws; alone, or with a kill in the middle of one.
+    """Change messages on a proxied connection or pipe, as a seed draws; alone, or with a kill in the middle of one.
 
     A message is what arrives at once. `flip` turns one bit, `splice` puts the end of an earlier message behind the
     beginning of this one, `repeat` doubles a part, `cut` leaves one out, `length` changes a number in it. With `kill`,
