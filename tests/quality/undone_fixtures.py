@@ -71,6 +71,8 @@ FIXTURES: dict[str, tuple[Fixture, ...]] = {
     "starve_cpu": (
         Fixture({"starve_cpu": {"for": FOR, "how": "quota"}}),
         Fixture({"starve_cpu": {"for": FOR, "how": "duty"}}),
+        Fixture({"starve_cpu": {"for": FOR, "load": 50}}),
+        Fixture({"starve_cpu": {"for": FOR, "cores": 1}}),
     ),
     "limit": (Fixture({"limit": {"nofile": 16, "core": "0B", "tree": True, "for": FOR}}),),
     "exhaust_fds": (Fixture({"exhaust_fds": {"for": FOR}}),),

@@ -34,6 +34,7 @@ from ..model.experiment import (
     references,
 )
 from ..model.fault import Kill, Request
+from ..model.faults.cpu import StarveCpu
 from ..model.faults.network import DelayQueries, Network, OnProxy
 from ..model.faults.packets import InNetwork, Packets
 from ..model.link import PIPE
@@ -57,6 +58,7 @@ from .document import Node
 from .links import Wrong, wrong_on_pipe, wrong_with_delay, wrong_with_network, wrong_with_packets, wrong_with_proxy
 from .problems import Path, did_you_mean
 from .reading import ABORT_KEYS, BAD, Mention, Reading, fields_of
+from .shares import wrong_with_starving
 
 MOST_SPINS = 1_000_000
 """Turns of the wheel in one plan: more would not fit into memory, and no round lasts that long."""
@@ -390,6 +392,7 @@ _CHECKS: dict[type[Any], Callable[[Reading, Mention], None]] = {
     Network: _check_by(wrong_with_network),
     DelayQueries: _check_by(wrong_with_delay),
     Packets: _check_by(wrong_with_packets),
+    StarveCpu: _check_by(wrong_with_starving),
     ProcessSpec: _check_command,
     Workload: _check_command,
     Command: _check_command,

@@ -45,7 +45,7 @@ class Address(Noun, frozen=True, kw_only=True):
 
 
 def address(text: str) -> Address:
-    """Read `host:port`, `port` of the loopback, `[::1]:port`, `unix:/path`, `/path`, `pipe:/path`. Or ValueError."""
+    """Read `host:port`, a port of the loopback, `unix:/path`, `/path` or `pipe:/path`. Raises ValueError."""
     plain = text.strip()
     if plain.startswith(AT_PATHS):
         pipe = plain.startswith(PIPE)

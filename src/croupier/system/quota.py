@@ -12,8 +12,8 @@ from .freezer import Cell
 
 CONTROLLER = "cpu"
 _KNOB = "cpu.cfs_quota_us"
-_PERIOD_US = 100_000
-_LEAST_US = 1_000
+LEAST_US = 1_000
+"""The kernel gives no less at a time."""
 
 
 def lacking() -> str:
@@ -26,14 +26,15 @@ def cell_for(pid: int, name: str) -> Cell | None:
     return freezer.cell_with(pid, name, CONTROLLER, _KNOB)
 
 
-def limit(cell: Cell, percent: float) -> None:
-    """Give the cell so many per cent of one processor. Raises OSError."""
-    quota = max(_LEAST_US, round(_PERIOD_US * percent / 100))
+def limit(cell: Cell, percent: float, period_ms: int) -> None:
+    """Give the cell so many per cent of one processor, anew in each period of 1 ms to 1 s. Raises OSError."""
+    period_us = period_ms * 1_000
+    quota = max(LEAST_US, round(period_us * percent / 100))
     if cell.version == 1:
-        (Path(cell.path) / "cpu.cfs_period_us").write_text(str(_PERIOD_US))
+        (Path(cell.path) / "cpu.cfs_period_us").write_text(str(period_us))
         (Path(cell.path) / _KNOB).write_text(str(quota))
     else:
-        (Path(cell.path) / "cpu.max").write_text(f"{quota} {_PERIOD_US}")
+        (Path(cell.path) / "cpu.max").write_text(f"{quota} {period_us}")
 
 
 def percent_of(cell: Cell) -> float | None:
