@@ -285,6 +285,7 @@ if os.fork() == 0:
     for number in (1, 2, 3, 15): signal.signal(number, signal.SIG_IGN)
     open({note!r}, "a").write(str(os.getpid()) + "\\n")
     time.sleep(300)
+os.wait()
 while not os.path.exists({note!r}): time.sleep(0.001)
 """
 
