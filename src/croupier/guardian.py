@@ -15,7 +15,7 @@ import select
 import signal
 import socket
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -33,6 +33,8 @@ from .system.clock import now_us
 
 LATE_US = 250_000
 """So long after a deadline croupier may still heal by itself."""
+HEALING_US = 1_000_000
+"""And so long after it has begun to, by then: hundreds are not healed in a moment."""
 
 _RETRIES_US = (250_000, 1_000_000, 4_000_000, 15_000_000)
 _END_WITHIN_US = 1_700_000
@@ -182,8 +184,11 @@ class Guardian:
                 return self._spawn(asked)
             case k.HoldAsked():
                 return self._hold(asked.record)
-            case k.StepAsked():
-                return self._step(asked.step)
+            case k.StepsAsked():
+                return self._steps(asked.steps)
+            case k.HealBegun():
+                self._be_patient(asked.keys)
+                return k.Done()
             case k.EndBy():
                 self._end_us = asked.us
                 return k.Done()
@@ -412,14 +417,19 @@ class Guardian:
         self._held[record.key] = _Held(record)
         return k.Done()
 
-    def _step(self, step: UndoStep) -> k.Answer:
-        if step.state == "verified":
-            self._held.pop(step.key, None)
+    def _steps(self, steps: Sequence[UndoStep]) -> k.Answer:
+        for one in steps:
+            if one.state == "verified":
+                self._held.pop(one.key, None)
         try:
-            self._log.write(step)
+            self._log.write(*steps)
         except OSError as error:
             return k.Failed(reason=f"the undo log cannot be written: {error.strerror}")
         return k.Done()
+
+    def _be_patient(self, keys: Sequence[str]) -> None:
+        for one in filter(None, map(self._held.get, keys)):
+            one.due_us = max(one.due_us, min(now_us(), one.record.deadline_us + LATE_US) + HEALING_US)
 
     def _heal_late(self, held: _Held) -> None:
         (_, healing), *_ = heal_all([held.record], self._healer, self._log.write)

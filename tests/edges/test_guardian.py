@@ -421,6 +421,26 @@ def test_the_guardian_heals_what_nobody_healed_by_the_deadline(keeper: Keeper) -
         assert list(next_messages(keeper)) == [HealedLate(key="1.1", verified=True)]
 
 
+def test_the_guardian_is_patient_while_croupier_heals_and_not_for_ever(keeper: Keeper) -> None:
+    with started(*SLEEPS) as who:
+        due = time.monotonic() + 0.1
+        stop(keeper, who, lasts_ms=100)
+        keeper.heal_begun(["1.1", "of nobody"])
+        assert eventually(lambda: procs.state_of(who) != "T")
+        assert 0.6 <= time.monotonic() - due < 2.5, "a second from when croupier began, and not from the deadline on"
+        assert list(next_messages(keeper)) == [HealedLate(key="1.1", verified=True)]
+
+
+def test_steps_are_kept_together_or_not_at_all(keeper: Keeper, run_dir: Path) -> None:
+    with started(*SLEEPS) as who:
+        keys = [f"1.{nth}" for nth in range(1, 1_200)]
+        for key in keys[:3]:
+            keeper.hold(a_record(who, key=key))
+        keeper.step(*(UndoStep(key=key, state="verified") for key in keys))
+        assert [one.key for one in read_steps(run_dir) if one.state == "verified"] == keys
+        assert unfinished(read_steps(run_dir)) == ()
+
+
 def test_what_was_healed_in_time_is_left_alone(keeper: Keeper) -> None:
     with started(*SLEEPS) as who:
         stop(keeper, who, lasts_ms=50)

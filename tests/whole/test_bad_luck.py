@@ -470,6 +470,23 @@ def test_one_of_two_rounds_that_is_killed_leaves_the_other_alone(house: House) -
     assert second.verdict.crashes == {}
 
 
+def test_hundreds_are_stopped_together_and_croupier_itself_lets_them_go(house: House) -> None:
+    forks = "for _ in range(250):\n    if not os.fork(): time.sleep(300)\n"
+    pool = python(f"import os, time\n{forks}print('up', flush=True)\ntime.sleep(300)")
+    ready = {"log": {"process": "app", "match": "up"}}
+    stop = {
+        "at": "100ms",
+        "suspend": {"for": "300ms"},
+        "target": {"process": "app", "pick": "children", "count": "all"},
+    }
+    played = house.play(an_experiment(processes={"app": a_process(pool, ready=ready)}, injections=[stop]))
+    assert played.code == 0, played.done.said[:2_000]
+    (intended,) = played.events(j.Intended)
+    assert len(intended.targets) == 250
+    assert [one.verified for one in played.events(j.Healed)] == [True]
+    assert not [one.text for one in played.events(j.Noted) if "the guardian healed" in one.text]
+
+
 # --- files ----------------------------------------------------------------------------------------------------------
 
 

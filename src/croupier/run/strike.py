@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 
 from ..inject import Healing, Outcome, helpers
 from ..model.errors import HarnessError
 from ..model.guard import Below, Permit
 from ..model.target import Census, Identity, Seen
-from ..model.undo import UndoRecord, UndoState, UndoStep
+from ..model.undo import UndoRecord, UndoStep
 from ..supervise.keeper import RUN_MARKER
 from ..system import procs, signals
 from ..system.clock import now_us
@@ -283,11 +284,12 @@ def heal_records(floor: Floor, records: Sequence[UndoRecord]) -> list[tuple[Undo
         )
         for record in reversed(records)
     ]
-    # In the order in which the guardian would lose its patience.
-    for record, healing in sorted(results, key=lambda one: one[0].deadline_us):
-        state: UndoState = "verified" if healing.verified else "healed"
-        try:
-            floor.keeper.step(UndoStep(key=record.key, state=state, note=healing.note))
-        except HarnessError:
-            pass  # The guardian is gone, which ends the round by itself; what was healed stays healed.
+    steps = [_healed(record, healing) for record, healing in results]
+    # Else the guardian is gone, which ends the round by itself; what was healed stays healed.
+    with suppress(HarnessError):
+        floor.keeper.step(*steps)
     return results
+
+
+def _healed(record: UndoRecord, healing: Healing) -> UndoStep:
+    return UndoStep(key=record.key, state="verified" if healing.verified else "healed", note=healing.note)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
@@ -11,6 +12,7 @@ import msgspec
 from ..inject import Healing, Outcome
 from ..model import course as c
 from ..model import journal as j
+from ..model.errors import HarnessError
 from ..model.guard import Absent, Permit, Refusal, Standing, consider, joined
 from ..model.plan import Injection
 from ..model.target import Census, Identity, Selector
@@ -212,6 +214,9 @@ class Strikes:
         self._floor.record(j.HealIntended(injection=number, why=why))
 
         def undo() -> list[tuple[UndoRecord, Healing]]:
+            # Else the guardian is gone, and the round ends by itself.
+            with suppress(HarnessError):
+                self._floor.keeper.heal_begun([one.key for one in strike.records])
             if strike.thread is not None:
                 # No upkeep may run beside the undo: it would stop again what was just let go.
                 strike.thread.join(timeout=5)

@@ -88,10 +88,16 @@ class HoldAsked(Message, tag="hold", frozen=True, kw_only=True):
     record: UndoRecord
 
 
-class StepAsked(Message, tag="step", frozen=True, kw_only=True):
-    """A record has come this far."""
+class StepsAsked(Message, tag="steps", frozen=True, kw_only=True):
+    """Records have come this far."""
 
-    step: UndoStep
+    steps: tuple[UndoStep, ...]
+
+
+class HealBegun(Message, tag="heal-begun", frozen=True, kw_only=True):
+    """Croupier is about to heal these: be patient with it for a moment longer than their deadlines."""
+
+    keys: tuple[str, ...]
 
 
 class EndBy(Message, tag="end-by", frozen=True, kw_only=True):
@@ -178,13 +184,14 @@ class GuardianGone(Message, tag="guardian-gone", frozen=True, kw_only=True):
 
 
 KeeperMessage = Exited | HealedLate | GuardianGone
-Request = Begin | SpawnAsked | HoldAsked | StepAsked | EndBy | EndTree | Members | Close
+Request = Begin | SpawnAsked | HoldAsked | StepsAsked | HealBegun | EndBy | EndTree | Members | Close
 Answer = Done | Spawned | Failed
 
 _TOLD: msgspec.msgpack.Decoder[KeeperMessage] = msgspec.msgpack.Decoder(KeeperMessage)
 _ANSWERS: msgspec.msgpack.Decoder[Answer] = msgspec.msgpack.Decoder(Answer)
 _PIECE = 1 << 18
 _MOST_FILES = 16
+_STEPS_AT_ONCE = 500
 M = TypeVar("M")
 
 
@@ -351,11 +358,17 @@ class Keeper:
         self._must(HoldAsked(record=record))
         self._open[record.key] = record
 
-    def step(self, step: UndoStep) -> None:
-        """Say how far a record has come. Raises HarnessError when that cannot be written down; it counts even so."""
-        if step.state == "verified":
-            self._open.pop(step.key, None)
-        self._must(StepAsked(step=step))
+    def step(self, *steps: UndoStep) -> None:
+        """Say how far records have come. Raises HarnessError when that cannot be written down; it counts even so."""
+        for one in steps:
+            if one.state == "verified":
+                self._open.pop(one.key, None)
+        for at in range(0, len(steps), _STEPS_AT_ONCE):
+            self._must(StepsAsked(steps=steps[at : at + _STEPS_AT_ONCE]))
+
+    def heal_begun(self, keys: Sequence[str]) -> None:
+        """Say that these are being healed now: many take their time. Raises HarnessError when the guardian is gone."""
+        self._must(HealBegun(keys=tuple(keys)))
 
     def end_by(self, us: int) -> None:
         """Have everything ended at a moment of the monotonic clock (microseconds), should croupier not do it."""

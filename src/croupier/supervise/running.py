@@ -147,7 +147,7 @@ def read_steps(run_dir: Path) -> list[UndoStep]:
 
 
 class UndoLog:
-    """Writes the undo log: each line is on the disk before `write` returns."""
+    """Writes the undo log: what must be is on the disk before `write` returns."""
 
     def __init__(self, run_dir: Path) -> None:
         flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC
@@ -155,15 +155,17 @@ class UndoLog:
         self._encode = msgspec.json.Encoder().encode
         self._mend()
 
-    def write(self, step: UndoStep) -> None:
-        """Append one step. Raises OSError where it cannot be kept, and then leaves no part of it behind."""
+    def write(self, *steps: UndoStep) -> None:
+        """Append some steps, all or none. Raises OSError where they cannot be kept; no part of them is left then."""
         before = os.lseek(self._file, 0, os.SEEK_END)
-        line = self._encode(step) + b"\n"
+        lines = b"".join(self._encode(one) + b"\n" for one in steps)
         try:
-            written = os.write(self._file, line)
-            if written < len(line):
-                raise OSError(28, os.strerror(28))
-            os.fdatasync(self._file)
+            written = os.write(self._file, lines)
+            if written < len(lines):
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            # What was only intended is undone all the same: `applied` may be lost with the power.
+            if any(one.state != "applied" for one in steps):
+                os.fdatasync(self._file)
         except OSError:
             try:
                 os.ftruncate(self._file, before)
