@@ -9,7 +9,7 @@ import subprocess
 import sys
 
 import pytest
-from hands import SLEEPS, a_permit, started
+from hands import SLEEPS, a_permit, eventually, started
 
 from croupier.inject.limit import INJECTOR
 from croupier.model.faults.limits import Limit
@@ -53,6 +53,20 @@ def test_each_limit_is_lowered_and_given_back(options, name, to):
         assert (outcome.result, soft(who.pid, name)) == ("landed", to), outcome
         assert INJECTOR.heal(act.records[0]).verified
         assert soft(who.pid, name) == before
+
+
+def test_who_ends_of_its_limit_at_once_was_hit():
+    with started(*SLEEPS) as who:
+        permit = a_permit(Limit(for_ms=Ms(60_000), nofile=12), who)
+
+        def ends(moment, step):
+            if (moment, step.what) == ("before", "applied"):
+                os.kill(who.pid, signal.SIGKILL)
+                assert eventually(lambda: not procs.alive(who))
+
+        outcome = INJECTOR.inject(permit, permit.injection.fault, RecordingAct(permit, on_step=ends))
+    assert outcome.result == "landed", outcome
+    assert "it has ended since" in outcome.detail
 
 
 def test_a_program_meets_its_limit():

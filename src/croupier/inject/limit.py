@@ -87,6 +87,7 @@ def lower(target: Seen, fault: Limit, act: Act, recorded_as: str = "limit") -> O
         data={"names": names, "to": list(fault.lowered.values()), "priors": []},
         deadline_us=now_us() + int(fault.for_ms) * 1_000,
     )  # fmt: skip
+    seen = False
     for _ in range(_WALKS):
         fresh = [one for one in _whom(target, fault, act) if one.pid not in {row[0] for row in record.data["priors"]}]
         rows = [row for one in fresh if (row := _row(one, names)) is not None]
@@ -101,10 +102,12 @@ def lower(target: Seen, fault: Limit, act: Act, recorded_as: str = "limit") -> O
                     limits.set_soft(_identity(record, row), name, to)
                 except (OSError, ValueError) as error:
                     return Outcome(result="unsure", detail=f"{target}: {name}: {error}")
+        # At once: who ends of it does so at its next call.
+        seen = seen or not _unlike(who, record)
     if not record.data["priors"]:
         return Outcome(result="missed", detail=f"{target}: gone before it could be limited")
     act.applied(record.key)
-    return _seen(target, record)
+    return _seen(target, record, seen=seen)
 
 
 def _whom(target: Seen, fault: Limit, act: Act) -> list[Identity]:
@@ -119,17 +122,28 @@ def _row(who: Identity, names: list[str]) -> Prior | None:
     return [who.pid, who.started, *(one[0] for one in found if one is not None)]
 
 
-def _seen(target: Seen, record: UndoRecord) -> Outcome:
-    if not procs.alive(target.identity):
+def _seen(target: Seen, record: UndoRecord, *, seen: bool) -> Outcome:
+    gone = not procs.alive(target.identity)
+    if gone and not seen:
         return Outcome(result="missed", detail=f"{target}: it ended by itself as it was limited")
-    wanted = dict(zip(record.data["names"], record.data["to"], strict=True))
-    for name, to in wanted.items():
-        now = limits.read(target.identity, name)
-        if now is None or now[0] != to:
-            return Outcome(result="unsure", detail=f"{target}: its {name} was not seen to be {to}")
-    said = ", ".join(f"{name} {to}" for name, to in wanted.items())
+    if not gone and (unlike := _unlike(target.identity, record)):
+        return Outcome(result="unsure", detail=f"{target}: not seen to be held to {unlike}")
+    said = ", ".join(f"{name} {to}" for name, to in _wanted(record).items())
     more = f", with {len(record.data['priors']) - 1} below it" if len(record.data["priors"]) > 1 else ""
-    return Outcome(result="landed", detail=f"{target}: {said}{more}")
+    return Outcome(result="landed", detail=f"{target}: {said}{more}{'; it has ended since' * gone}")
+
+
+def _unlike(who: Identity, record: UndoRecord) -> str:
+    """The first limit that is not as it was made."""
+    for name, to in _wanted(record).items():
+        now = limits.read(who, name)
+        if now is None or now[0] != to:
+            return f"{name} {to}"
+    return ""
+
+
+def _wanted(record: UndoRecord) -> dict[str, int]:
+    return dict(zip(record.data["names"], record.data["to"], strict=True))
 
 
 def _lowered(record: UndoRecord) -> Iterator[tuple[Identity, str, int]]:
