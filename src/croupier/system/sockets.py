@@ -32,16 +32,9 @@ def members(tops: Iterable[tuple[int, int]]) -> set[int]:
 def inodes(pids: Iterable[int]) -> set[str]:
     """The inodes of the sockets that these hold open."""
     found: set[str] = set()
-    for pid in pids:
-        try:
-            files = os.listdir(f"/proc/{pid}/fd")  # noqa: PTH208 - names only, and fast
-        except OSError:
-            continue
-        for file in files:
-            try:
-                link = os.readlink(f"/proc/{pid}/fd/{file}")  # noqa: PTH115 - thousands of times
-            except OSError:
-                continue
+    for file in _open_files(pids):
+        with suppress(OSError):
+            link = os.readlink(file)  # noqa: PTH115 - thousands of times
             if link.startswith("socket:["):
                 found.add(link[8:-1])
     return found
@@ -53,16 +46,21 @@ def have_open(pids: Iterable[int], paths: Iterable[str]) -> bool:
     for path in paths:
         with suppress(OSError):
             wanted.add(_same(path))
+    for file in _open_files(pids):
+        with suppress(OSError):
+            if _same(file) in wanted:
+                return True
+    return False
+
+
+def _open_files(pids: Iterable[int]) -> Iterator[str]:
+    """The path below /proc of everything that these have open."""
     for pid in pids:
         try:
             files = os.listdir(f"/proc/{pid}/fd")  # noqa: PTH208 - names only, and fast
         except OSError:
             continue
-        for file in files:
-            with suppress(OSError):
-                if _same(f"/proc/{pid}/fd/{file}") in wanted:
-                    return True
-    return False
+        yield from (f"/proc/{pid}/fd/{file}" for file in files)
 
 
 def _same(path: str) -> tuple[int, int]:
