@@ -269,6 +269,16 @@ def test_messages_are_changed_as_the_seed_draws(proxy: Proxied) -> None:
     server.close()
 
 
+def test_messages_are_counted_over_all_connections(proxy: Proxied) -> None:
+    proxy.rule(direction="up", mutations=("flip",), every=3)
+    answers = []
+    for _ in range(6):
+        with proxy.connect() as one:
+            one.sendall(b"once")
+            answers.append(whole(one, 4))
+    assert [one == b"once" for one in answers] == [True, True, False] * 2
+
+
 def test_half_a_changed_message_is_passed_and_the_rest_waits(proxy: Proxied, server: Answerer) -> None:
     with proxy.connect() as one:
         key = proxy.rule(direction="up", mutations=("flip",), torn=True)

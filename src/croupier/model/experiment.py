@@ -113,7 +113,7 @@ class Workload(Noun, frozen=True, kw_only=True):
 
 
 class LogTrigger(Noun, frozen=True, kw_only=True):
-    """A process prints a line that matches; `nth` counts matches from 1."""
+    """A process prints a line that matches; `nth` counts matches from 1, from the steady state on."""
 
     process: str
     """Who prints it; a name under `processes`, or `workload`."""

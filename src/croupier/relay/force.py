@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -41,7 +41,6 @@ class _Mark:
         self.choices = choices
         self.passed = 0
         self.free_us = 0
-        self.messages = 0
         self.earlier: deque[bytes] = deque(maxlen=_REMEMBERED)
 
 
@@ -64,6 +63,7 @@ class Force:
         self._text = rule.match.encode()
         self._tearing = rule.torn
         self._changed = 0
+        self._messages: Counter[str] = Counter()
         self._marks: dict[tuple[int, str], _Mark] = {}
 
     @property
@@ -112,7 +112,7 @@ class Force:
         for due_us, data in chunks:
             meant = self._text in data
             if rule.mutations and meant:
-                changed = self._mutated(mark, data)
+                changed = self._mutated(mark, data, flow.direction)
                 if self._tearing and changed is not data:
                     half = max(1, len(changed) // 2)
                     self._tearing = False
@@ -143,12 +143,13 @@ class Force:
         self.hits += 1
         return paced
 
-    def _mutated(self, mark: _Mark, data: bytes) -> bytes:
+    def _mutated(self, mark: _Mark, data: bytes, direction: str) -> bytes:
         rule = self.rule
-        mark.messages += 1
+        self._messages[direction] += 1
         earlier = tuple(mark.earlier)
         mark.earlier.append(data[:_LONGEST_REMEMBERED])
-        if mark.messages % rule.every or (rule.most and self._changed >= rule.most):
+        # Of all connections: many programs send one message on each.
+        if self._messages[direction] % rule.every or (rule.most and self._changed >= rule.most):
             return data
         self._changed += 1
         self.hits += 1

@@ -156,7 +156,7 @@ class Mutate(OnProxy, Noun, tag="mutate", tag_field="fault", frozen=True, kw_onl
     how: Mutation | tuple[Mutation, ...] = MUTATIONS
     """In which way, or in one of several."""
     every: Annotated[int, msgspec.Meta(ge=1)] = 1
-    """Every so-manieth message of a direction is changed."""
+    """Every so-manieth message of a direction is changed, counted over all connections that are meant."""
     most: Annotated[int, msgspec.Meta(ge=0)] = 0
     """So many are changed in all; 0 for no end."""
     match: str = ""
