@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -40,8 +40,11 @@ class Keeps:
         self.told.append(f"intent {record.key}")
         self.on_hold()
 
-    def step(self, step: UndoStep) -> None:
-        self.told.append(f"{step.state} {step.key}")
+    def step(self, *steps: UndoStep) -> None:
+        self.told += [f"{one.state} {one.key}" for one in steps]
+
+    def heal_begun(self, keys: Sequence[str]) -> None:
+        self.told.append(f"begun {' '.join(keys)}")
 
 
 def a_strike(permit: Permit, keeper: Keeps, below: Census = ()) -> Strike:
@@ -202,9 +205,11 @@ def test_all_are_let_go_at_the_first_deadline_before_any_of_it_is_written_down(s
     keeper = Keeps()
     host = Slow(keeper.told, pace_ms=60, lasts_ms=400)
     play(several, host, keeper)
-    assert [line.split()[0] for line in keeper.told] == ["intent"] * 3 + ["heal"] * 3 + ["verified"] * 3
-    keys = [line.split()[1] for line in keeper.told]
-    assert keys[:3] == keys[5:2:-1] == keys[6:], "undone newest first, and written down by deadline"
+    intents, begun, undone = keeper.told[:3], keeper.told[3], keeper.told[4:]
+    keys = [line.split()[1] for line in intents]
+    assert begun == f"begun {' '.join(keys)}", "the guardian is told before the first"
+    newest_first = keys[::-1]
+    assert undone == [f"{word} {key}" for word in ("heal", "verified") for key in newest_first]
     # Whoever came last stands still for less, so that nobody stands still for longer than was asked.
     assert host.deadlines[0] <= host.healed_us[0] < host.deadlines[1] + 20_000
 
@@ -213,5 +218,6 @@ def test_all_are_let_go_at_the_first_deadline_even_while_others_are_still_to_com
     keeper = Keeps()
     host = Slow(keeper.told, pace_ms=300, lasts_ms=400)
     play(several, host, keeper)
-    assert [line.split()[0] for line in keeper.told] == ["intent"] * 2 + ["heal"] * 2 + ["verified"] * 2
+    told = [line.split()[0] for line in keeper.told]
+    assert told == ["intent"] * 2 + ["begun"] + ["heal"] * 2 + ["verified"] * 2
     assert 0 <= host.healed_us[0] - host.deadlines[0] < 200_000
