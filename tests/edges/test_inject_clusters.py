@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+import msgspec
 import pytest
 from a_kubectl import Kubectl, a_node, a_pod
 from hands import SLEEPS, Hands, started
@@ -53,6 +54,22 @@ def hit(injector, fault):
 )
 def test_each_fault_says_what_it_is(injector, fault):
     check_fault(injector, fault=fault, only=("says-what-it-is", "example-loads", "survives-a-plan"))
+
+
+RULES = ("landed-is-seen", "writes-before-it-acts", "record-is-data", "has-a-deadline", "says-when-it-is-done",
+         "no-record-no-act", "heals-what-it-did", "heals-twice", "heals-after-a-crash")  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("injector", "fault"),
+    [
+        (cordon_node.INJECTOR, msgspec.structs.replace(CORDON, for_ms=Ms(2_000))),
+        (drain_node.INJECTOR, msgspec.structs.replace(DRAIN, for_ms=Ms(2_000), within_ms=Ms(5_000))),
+    ],
+)
+def test_what_lasts_keeps_the_rules_of_a_fault(kubectl, injector, fault):
+    spec = lambda pid: str(kubectl.state["nodes"][0]["spec"])  # noqa: E731
+    assert check_fault(injector, fault=fault, observe=spec, only=RULES, moments=4, limits=LIMITS) == RULES
 
 
 def test_a_node_is_cordoned_and_takes_pods_again(kubectl):

@@ -99,6 +99,19 @@ def test_a_pause_keeps_every_rule_of_a_fault(daemon):
     )  # fmt: skip
 
 
+@pytest.mark.searches
+def test_a_limit_keeps_every_rule_of_a_fault(daemon):
+    def held(pid):
+        return cgroups.processors(pid), cgroups.memory_bytes(pid)
+
+    rules = ("imports-little", "landed-is-seen", "writes-before-it-acts", "no-record-no-act", "heals-what-it-did",
+             "heals-twice", "heals-when-gone", "heals-after-a-crash")  # fmt: skip
+    fault = LimitContainer(for_ms=Ms(2_000), cpus=0.5)
+    check_fault(
+        limit_container.INJECTOR, fault=fault, spawn=lambda: Inside(daemon), observe=held, only=rules, moments=3
+    )
+
+
 def test_a_container_that_was_removed_meanwhile_counts_as_healed(daemon):
     with daemon.container("removed") as name:
         _, act = hit(pause_container.INJECTOR, PauseContainer(for_ms=LONG), daemon, name)

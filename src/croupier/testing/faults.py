@@ -21,6 +21,7 @@ import msgspec
 
 from ..inject import Healing, Injector, Outcome
 from ..model.errors import CroupierError, HarnessError
+from ..model.experiment import Limits
 from ..model.fault import Fault
 from ..model.guard import Permit
 from ..model.target import Identity
@@ -52,6 +53,7 @@ def check_fault(
     only: Iterable[str] = (),
     moments: int = 32,
     patience_s: float = 15.0,
+    limits: Limits | None = None,
 ) -> tuple[str, ...]:
     """Try every rule for injectors on this one, and answer the names of the rules that applied.
 
@@ -70,6 +72,7 @@ def check_fault(
     - `only`: names of FAULT_RULES to try; all of them by default.
     - `moments`: at how many moments of the injection, spread evenly, croupier is killed (`heals-after-a-crash`).
     - `patience_s`: how long one injection may take before it counts as hanging.
+    - `limits`: those of the experiment, where the guard lets nobody do it without (a cluster).
 
     Raises RuleBroken (an AssertionError) for the first rule that is broken, and unittest.SkipTest, which pytest
     takes for a skip, where `lacking` says that this machine cannot do it; the rules that need no act were kept then.
@@ -78,7 +81,7 @@ def check_fault(
     unknown = set(wanted) - set(FAULT_RULES)
     if unknown:
         raise ValueError(f"there are no rules {', '.join(sorted(unknown))}; known are {', '.join(FAULT_RULES)}")
-    trial = _Trial(injector, fault, spawn_of(spawn), observe, moments, patience_s)
+    trial = _Trial(injector, fault, spawn_of(spawn), observe, moments, patience_s, limits)
     applied = []
     for name, check in _CHECKS.items():
         if wanted and name not in wanted:
@@ -115,13 +118,21 @@ class _Trial:
     """One injector on trial: how it is called, and what is said when a rule is broken."""
 
     def __init__(
-        self, injector: Injector, fault: Fault, spawn: Spawn, observe: Observe, moments: int, patience_s: float
+        self,
+        injector: Injector,
+        fault: Fault,
+        spawn: Spawn,
+        observe: Observe,
+        moments: int,
+        patience_s: float,
+        limits: Limits | None,
     ) -> None:
         self.injector = injector
         self.fault = fault
         self.observe = observe
         self.moments = moments
         self.patience_s = patience_s
+        self._limits = limits
         self.rule = ""
         self.undoes: bool | None = None
         """Whether an injection that lands leaves records and its target alive: something to heal."""
@@ -139,6 +150,9 @@ class _Trial:
         with Target(self._spawn) as target:
             yield target
 
+    def permit(self, *targets: Identity, number: int = 1) -> Permit:
+        return a_permit(self.fault, *targets, number=number, limits=self._limits)
+
     def look(self, who: Identity) -> Any:
         return observed(self.observe, who)
 
@@ -146,7 +160,7 @@ class _Trial:
         self, *targets: Target | Identity, number: int = 1, halt_after_s: float | None = None, **options: Any
     ) -> _Done:
         """One injection on a thread of its own, as in a round; what it raises is kept."""
-        permit = a_permit(self.fault, *(one.who if isinstance(one, Target) else one for one in targets), number=number)
+        permit = self.permit(*(one.who if isinstance(one, Target) else one for one in targets), number=number)
         act = RecordingAct(permit, **options)
         if halt_after_s == 0:
             act.halt()
@@ -659,7 +673,7 @@ def _heals_after_a_crash(trial: _Trial) -> bool:
 
 
 def _die(trial: _Trial, target: Target, moment: str, file: str, before: object) -> Any:
-    permit: Permit = a_permit(trial.fault, target.who)
+    permit = trial.permit(target.who)
     death = die_at(moment, trial.injector, trial.fault, permit, file=file, within_s=trial.patience_s)
     when = f"killed {_told(moment, file)}"
     if death.raised:

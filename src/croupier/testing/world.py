@@ -24,16 +24,17 @@ _NO_REAL_PID = 2**22
 """Linux hands out no number above this one, so nobody real is ever meant by those of a FakeWorld."""
 
 
-def a_permit(fault: Fault, *targets: Seen | Identity | int, number: int = 1) -> Permit:
+def a_permit(fault: Fault, *targets: Seen | Identity | int, number: int = 1, limits: Limits | None = None) -> Permit:
     """A permit for these targets, in this order: seen processes, identities, or the numbers of live processes.
 
-    It comes from the guard, as every permit does, with the plainest of experiments. `number` is the injection's.
-    Raises ValueError for a number that nobody carries, and AssertionError where the guard refuses.
+    It comes from the guard, as every permit does, with the plainest of experiments. `number` is the injection's;
+    `limits` is the blast radius, where a fault needs one to be named (a cluster). Raises ValueError for a number that
+    nobody carries, and AssertionError where the guard refuses.
     """
     census = tuple(_seen(one, order) for order, one in enumerate(targets))
     selector = Selector(process="target", pick="tree", order="oldest", count="all")
     injection = Injection(number=number, trigger=At(at_ms=0), fault=fault, target=selector, lot=0)
-    decision = consider(injection, census, Limits(), Standing(now_ms=0))
+    decision = consider(injection, census, limits or Limits(), Standing(now_ms=0, live=limits is not None))
     assert isinstance(decision, Permit), f"the guard gave no permit: {decision.reason}"
     return decision
 
