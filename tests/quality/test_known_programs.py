@@ -111,7 +111,8 @@ def states_of(result):
     ["json-naive", "json-replace", "json-synced", "dumb", "sqlite-off", "sqlite-memory", "sqlite-delete",
      "sqlite-truncate", "sqlite-persist", "sqlite-wal", "sqlite-twice"],
 )  # fmt: skip
-def test_both_ways_of_watching_give_the_same_states(store):
+def test_both_ways_of_watching_give_the_same_states(store, monkeypatch):
+    monkeypatch.setenv("SQLITE_SEED", "42")
     for level in ("seccomp", "ptrace"):
         if lacks(level):
             pytest.skip(f"{level} does not work here: {lacks(level)}")

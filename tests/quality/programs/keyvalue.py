@@ -2,11 +2,13 @@
 
     keyvalue.py run STORE      do them          keyvalue.py check STORE      is everything acknowledged there?
 
-The state directory is $CROUPIER_STATE, what was printed before the crash is in the file $CROUPIER_ACKED.
+With $SQLITE_SEED the numbers that SQLite draws for its journals are the same in every run, so that states can be
+compared. The state directory is $CROUPIER_STATE, what was printed before the crash is in the file $CROUPIER_ACKED.
 """
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import sqlite3
@@ -80,7 +82,20 @@ def read_json(state: Path) -> dict[str, str]:
     return found
 
 
+_PRNG_SEED = 28
+"""SQLITE_TESTCTRL_PRNG_SEED, https://sqlite.org/c3ref/c_testctrl_always.html"""
+
+
+def _pin() -> None:
+    # The library that Python's own module has loaded.
+    library = ctypes.CDLL("libsqlite3.so.0")
+    library.sqlite3_test_control(_PRNG_SEED, int(os.environ["SQLITE_SEED"]), None)
+    library.sqlite3_randomness(0, None)
+
+
 def sqlite(state: Path, mode: str, *, synchronous: str = "FULL", twice: bool = False) -> Iterator[None]:
+    if "SQLITE_SEED" in os.environ:
+        _pin()
     base = sqlite3.connect(state / "notes.db", isolation_level=None)
     base.execute(f"PRAGMA journal_mode={mode}")
     base.execute(f"PRAGMA synchronous={synchronous}")
