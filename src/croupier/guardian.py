@@ -40,6 +40,7 @@ _RETRIES_US = (250_000, 1_000_000, 4_000_000, 15_000_000)
 _END_WITHIN_US = 1_700_000
 _END_TREE_WITHIN_US = 1_000_000
 _PACE_MS = 2
+_DYING_MS = 500
 _IGNORED = ("HUP", "INT", "QUIT", "TERM", "PIPE", "TSTP", "TTIN", "TTOU", "USR1", "USR2", "XFSZ")
 
 _BARE = b"bare listener"
@@ -143,6 +144,8 @@ class Guardian:
                 self._events.flush()
                 self._events.receive(_REQUESTS)
             if self._croupier.fileno() in ready or self._requests.ended or self._events.ended:
+                # Its sockets end a moment before it does; what ends with it would not be seen to be over yet.
+                self._croupier.gone(_DYING_MS)
                 self._finish("croupier died", by_mark=True)
                 return
             self._look_at_the_clock()

@@ -617,6 +617,31 @@ def test_the_guardian_ignores_what_is_meant_for_others(keeper: Keeper, name: str
     assert procs.alive(keeper.identity)
 
 
+HUNG_UP_BEFORE_ITS_END = """
+import os, sys, time
+from pathlib import Path
+from croupier.model.undo import UndoRecord
+from croupier.supervise.keeper import Keeper
+from croupier.system import procs
+from croupier.system.clock import now_us
+keeper, us = Keeper.start(Path(sys.argv[1]), "hung-up"), procs.identity(os.getpid())
+who, data = procs.identity(int(sys.argv[2])), {"holder": [us.pid, us.started]}
+keeper.hold(UndoRecord(key="1.1", fault="syscall", who=who, data=data, deadline_us=now_us() + 60_000_000))
+for name in os.listdir("/proc/self/fd"):
+    if int(name) > 2: os.closerange(int(name), int(name) + 1)
+time.sleep(0.2)
+os._exit(0)
+"""
+
+
+def test_what_ends_with_croupier_is_healed_when_it_has_ended_and_not_a_moment_before(run_dir: Path) -> None:
+    """A process that dies closes its files first, and may still be seen to live."""
+    with started(*SLEEPS) as who:
+        subprocess.run([sys.executable, "-c", HUNG_UP_BEFORE_ITS_END, str(run_dir), str(who.pid)], check=True)
+        assert eventually(lambda: read_running(run_dir) is None)
+        assert unfinished(read_steps(run_dir)) == ()
+
+
 def test_a_croupier_that_is_stopped_does_not_stop_the_deadline(run_dir: Path, orphans_fall_to_us: None) -> None:
     with started(*SLEEPS) as foreign, a_croupier(run_dir, "hold", str(foreign.pid)) as croupier:
         who = identity(croupier.pid)
