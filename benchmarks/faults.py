@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import mmap
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -28,7 +29,9 @@ from croupier.model.fault import Fault, Kill, Suspend
 from croupier.model.faults.cpu import StarveCpu
 from croupier.model.faults.database import LockDatabase
 from croupier.model.faults.disk import Corrupt, FillDisk
-from croupier.model.faults.limits import Limit
+from croupier.model.faults.limits import ExhaustFds, ForkStorm, Limit
+from croupier.model.faults.memory import StarveMemory
+from croupier.model.faults.ports import OccupyPort
 from croupier.model.units import Ms
 from croupier.system import mounts, procs, quota
 from croupier.testing import RecordingAct, Target, a_permit, a_process
@@ -90,7 +93,15 @@ def _faults(place: Path, stack: ExitStack) -> Iterator[tuple[Fault, int]]:
     yield Suspend(for_ms=LONG), 20
     yield Suspend(for_ms=LONG, how="freezer"), 40
     yield StarveCpu(for_ms=LONG, how="quota"), 40
+    yield StarveCpu(for_ms=LONG, load=50), 500
+    yield StarveCpu(for_ms=LONG, cores=1), 20
+    yield StarveMemory(for_ms=LONG, percent=400), 100
     yield Limit(for_ms=LONG, nofile=16), 20
+    yield ExhaustFds(for_ms=LONG), 20
+    yield ForkStorm(for_ms=LONG, processes=16), 500
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    yield OccupyPort(for_ms=LONG, port=port), 500
     (place / "data").write_bytes(os.urandom(1 << 20))
     yield Corrupt(for_ms=LONG, path=str(place / "data"), bits=9), 100
     with sqlite3.connect(place / "app.db") as base:
@@ -127,8 +138,9 @@ def _applied_and_healed(fault: Fault, place: str) -> tuple[list[float], list[flo
 
 
 def _named(fault: Any) -> str:
-    how = getattr(fault, "how", "")
-    return f"{fault.kind} ({how})" if how else fault.kind
+    ways = {"how": "", "load": "a neighbour", "cores": "processors"}
+    said = [way or getattr(fault, key) for key, way in ways.items() if getattr(fault, key, None)]
+    return f"{fault.kind} ({said[-1]})" if said else fault.kind
 
 
 # --- a neighbour -----------------------------------------------------------------------------------------------------
