@@ -77,6 +77,10 @@ def spawn(keeper: Keeper, name: str, argv: tuple[str, ...]) -> Identity:
 def main() -> None:
     """Do as the mode says."""
     run_dir, run_id, mode, *pids = sys.argv[1:]
+    # As from a terminal, also where the tests run under nohup or behind a shell's `&`, which have these ignored.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
     keeper = Keeper.start(Path(run_dir), run_id)
     for name, argv in (
         ("plain", SLEEPS), ("stubborn", IGNORES_TERM), ("many", MANY), ("daemon", DAEMONISES),
