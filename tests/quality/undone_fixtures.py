@@ -134,8 +134,8 @@ FIXTURES: dict[str, tuple[Fixture, ...]] = {
 }  # fmt: skip
 """One or several for each kind of FAULTS."""
 
-_BY_SYSTEMD = "units need a systemd: tests/edges/test_inject_units.py tries each step with one of its own"
-_BY_DOCKER = "containers need a Docker: tests/edges/test_inject_containers.py tries each step with one of its own"
+_BY_SYSTEMD = "units need a systemd: tests/edges/test_inject_units.py has one of its own"
+_BY_DOCKER = "containers need a Docker: tests/edges/test_inject_containers.py has one of its own"
 _BY_KUBECTL = "pods and nodes need a cluster: tests/edges/test_inject_clusters.py, against a recorded one"
 
 ELSEWHERE: dict[str, str] = {

@@ -20,7 +20,8 @@ class StarveCpu(Fault, Noun, tag="starve_cpu", tag_field="fault", frozen=True, k
 
     `quota` puts the targets into a cgroup of their own that the kernel gives so much and no more; `duty` stops and lets
     them go on ten times a second, which needs no privilege and may be noticed; `auto` takes the quota where it can.
-    With `load` a busy neighbour of ours shares that quota; with `cores` it is kept to these, and has all of them.
+    With `load` a busy neighbour of ours shares that quota, and takes as much of it from the machine as any program
+    would; with `cores` the target is kept to these, and has all of them.
     """
 
     kind: ClassVar[str] = "starve_cpu"
@@ -59,5 +60,5 @@ class StarveCpu(Fault, Noun, tag="starve_cpu", tag_field="fault", frozen=True, k
         return bool(self.how == "quota" or self.climb_ms or self.load)
 
     def share_at(self, step: int) -> float:
-        """What is left at this step, from 1, of a climb."""
-        return 100 - (100 - self.share) * min(step, CLIMBS_BY) / CLIMBS_BY
+        """What is left at this step, from 1 to CLIMBS_BY, of a climb."""
+        return 100 - (100 - self.share) * step / CLIMBS_BY
